@@ -122,25 +122,17 @@ impl Active {
         self.present().filter(move |(_, entry)| entry.state.phase == phase)
     }
 
-    /// Returns the alerts that concern a stream and no group: its own and those of the target.
-    pub fn about_stream(&self, stream: &Name) -> impl Iterator<Item = ActiveAlert> + use<'_> {
-        let stream = stream.clone();
-        let is_about = move |subject: &AlertSubject| {
-            subject.group.is_none() && subject.stream.as_ref().is_none_or(|name| *name == stream)
+    /// Returns the alerts that concern a group, or a stream and no group: its own, those of its stream and those of the
+    /// target. Those that fire come first.
+    pub fn about(&self, stream: &Name, group: Option<&Name>) -> Vec<ActiveAlert> {
+        let is_about = |subject: &AlertSubject| {
+            subject.stream.as_ref().is_none_or(|name| name == stream)
+                && (subject.group.is_none() || subject.group.as_ref() == group)
         };
-        let about = self.present().filter(move |(_, entry)| is_about(&entry.subject));
-        about.map(|(rule, entry)| self.shown(rule, entry))
-    }
-
-    /// Returns the alerts that concern a group: its own, those of its stream and those of the target.
-    pub fn about(&self, stream: &Name, group: &Name) -> impl Iterator<Item = ActiveAlert> + '_ {
-        let (stream, group) = (stream.clone(), group.clone());
-        let is_about = move |subject: &AlertSubject| {
-            subject.stream.as_ref().is_none_or(|name| *name == stream)
-                && subject.group.as_ref().is_none_or(|name| *name == group)
-        };
-        let about = self.present().filter(move |(_, entry)| is_about(&entry.subject));
-        about.map(|(rule, entry)| self.shown(rule, entry))
+        let about = self.present().filter(|(_, entry)| is_about(&entry.subject));
+        let mut about: Vec<_> = about.map(|(rule, entry)| self.shown(rule, entry)).collect();
+        about.sort_by_key(|alert| alert.state.phase != Phase::Firing);
+        about
     }
 
     fn shown(&self, rule: &Rule, entry: &TrackedAlert) -> ActiveAlert {

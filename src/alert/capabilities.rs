@@ -5,7 +5,7 @@ use crate::alert::condition::Condition;
 use crate::alert::expression::{Expression, Join};
 use crate::alert::fact::{FactSource, SubjectKind};
 use crate::alert::rule::Rule;
-use redis_stream_lag::report::Report;
+use redis_stream_lag::report::{Report, ReportedStream};
 
 /// The properties of a server that decide which facts it supplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,10 +110,11 @@ pub fn counts_entries(report: &Report) -> Option<bool> {
     read.next().map(|values| values.entries_added.is_some())
 }
 
-/// Returns true if a report contains a subject that the rule selects. The caller checks the target.
+/// Returns true if a report contains a subject that the rule selects, by the names in series. The caller checks the target.
 pub fn selects_any(rule: &Rule, report: &Report) -> bool {
     let selector = &rule.selector;
-    let mut streams = report.streams.iter().filter(|stream| selector.matches_stream(stream.key.as_bytes()));
+    let is_selected = |stream: &&ReportedStream| selector.matches_stream(stream.name_in_series().as_bytes());
+    let mut streams = report.streams.iter().filter(is_selected);
     match rule.subject() {
         SubjectKind::Target => true,
         SubjectKind::Stream => streams.next().is_some(),

@@ -225,7 +225,7 @@ fn alert(
         labels: Arc::new(labels),
         annotations,
         value: state.value,
-        starts_at: state.fired_at.unwrap_or(state.active_at),
+        starts_at: state.since(),
         ends_at: state.ends_at(now, settings.interval),
         status: if state.phase == Phase::Resolved { AlertStatus::Resolved } else { AlertStatus::Firing },
         inhibited_by: entry.inhibited_by.as_deref().map(str::to_owned),
@@ -423,13 +423,15 @@ impl<'w> SubjectCursor<'w> {
                 Some(SubjectView::NoGroup)
             }
             PollReading::Failed => None,
-            PollReading::Complete(report) | PollReading::Partial(report) => match find(report, stream) {
-                Some(stream) if stream.refused => None,
-                Some(stream) if stream.values.is_none() => Some(SubjectView::NoStream),
-                // An incomplete report lacks streams, but the streams that it contains are complete.
-                Some(_) => Some(SubjectView::NoGroup),
-                None => matches!(self.reading, PollReading::Complete(_)).then_some(SubjectView::NoStream),
-            },
+            PollReading::Complete(report) | PollReading::Partial(report) => {
+                match stream.and_then(|key| report.stream(key)) {
+                    Some(stream) if stream.refused => None,
+                    Some(stream) if stream.values.is_none() => Some(SubjectView::NoStream),
+                    // An incomplete report lacks streams, but the streams that it contains are complete.
+                    Some(_) => Some(SubjectView::NoGroup),
+                    None => matches!(self.reading, PollReading::Complete(_)).then_some(SubjectView::NoStream),
+                }
+            }
         };
         let unknown = (Evaluation::Unknown, SubjectView::Unknown(self.times.hold));
         let (evaluation, view) = gone.map_or(unknown, |view| (Evaluation::Clear, view));
@@ -494,10 +496,6 @@ fn held(view: SubjectView<'_>, now: Duration) -> Option<Box<HeldValues>> {
         SubjectView::Group(stream, group) => HeldValues::of(stream, group, now).map(Box::new),
         _ => None,
     }
-}
-
-fn find<'r>(report: &'r Report, stream: Option<&Name>) -> Option<&'r ReportedStream> {
-    report.stream(stream?)
 }
 
 #[cfg(test)]

@@ -18,14 +18,12 @@ use crate::format::unicode::printable;
 use crate::format::units::{count, span};
 use crate::monitor::redis_cli::words;
 use crate::poller::poll::{Poller, describe_unread};
+use crate::poller::selection::MAX_CONSUMERS;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_lag::many_consumers::MAX_LISTED;
 use redis_stream_lag::report::{
     ConsumerView, GroupReport, GroupValues, Report, ReportedStream, StreamReport,
 };
-
-/// The most consumers of a group that the poller lists.
-const MAX_CONSUMERS: usize = 5_000;
 
 /// A script for the server, and the variable of the shell that has it.
 struct Script {
@@ -103,7 +101,7 @@ async fn find(
     idle: Duration,
     out: &mut impl Write,
 ) -> anyhow::Result<Vec<Leftover>> {
-    target.limits.consumers_per_group = MAX_CONSUMERS;
+    target.limits.consumers_per_group = usize::try_from(MAX_CONSUMERS).unwrap_or(usize::MAX);
     target.streams.iter_mut().for_each(|rule| rule.consumers = true);
     let target = Arc::new(target);
     let poll = Poll { consumer_max_idle: idle, ..poll.clone() };

@@ -11,6 +11,17 @@ use crate::page::layout::{alert_badge, badge};
 use crate::page::model::PageModel;
 use crate::page::{label, links};
 
+/// Renders the section about alerts on a page with the relative path `root` to the first page.
+pub(super) fn section(model: &PageModel, root: &str, alerts: &[ActiveAlert]) -> Markup {
+    html! {
+        section #alerts data-live {
+            h2 { "Alerts" }
+            @if alerts.is_empty() { p.dim { "No active alerts." } }
+            @else { (list(model, root, alerts)) }
+        }
+    }
+}
+
 /// Renders alerts for a page with the relative path `root` to the first page.
 pub(super) fn list(model: &PageModel, root: &str, alerts: &[ActiveAlert]) -> Markup {
     html! {

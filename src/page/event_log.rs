@@ -1,6 +1,6 @@
 //! The events of a target in the last day, found by comparing two readings; bounded in number.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,14 +73,10 @@ impl EventLog {
     }
 
     /// Returns the events that are about a group, its stream or its target, the newest first.
-    pub fn about<'a>(
-        &'a self,
-        stream: &'a Name,
-        group: Option<&'a Name>,
-    ) -> impl Iterator<Item = &'a LoggedEvent> {
+    pub fn about<'a>(&'a self, stream: &'a Name, group: &'a Name) -> impl Iterator<Item = &'a LoggedEvent> {
         self.newest().filter(move |event| {
             event.stream.as_ref().is_none_or(|key| key == stream)
-                && event.group.as_ref().is_none_or(|name| Some(name) == group)
+                && event.group.as_ref().is_none_or(|name| name == group)
         })
     }
 
@@ -91,15 +87,12 @@ impl EventLog {
 
     /// Adds the alerts that began to fire, and those of which none fires any more.
     pub fn note_alerts(&mut self, at: Duration, before: &Active, active: &Active) {
-        let number = |active: &Active, name: &str| -> usize {
-            active
-                .summaries(Phase::Firing)
-                .filter(|alerts| alerts.name == name)
-                .map(|alerts| alerts.count)
-                .sum()
+        let names = |active: &Active| -> HashSet<_> {
+            active.summaries(Phase::Firing).map(|alerts| alerts.name).collect()
         };
-        let began = active.summaries(Phase::Firing).filter(|alerts| number(before, &alerts.name) == 0);
-        let ended = before.summaries(Phase::Firing).filter(|alerts| number(active, &alerts.name) == 0);
+        let (then, now) = (names(before), names(active));
+        let began = active.summaries(Phase::Firing).filter(|alerts| !then.contains(&alerts.name));
+        let ended = before.summaries(Phase::Firing).filter(|alerts| !now.contains(&alerts.name));
         let began = began.map(|alerts| match alerts.count {
             1 => format!("{} began to fire", alerts.name),
             several => format!("{} began to fire ({} alerts)", alerts.name, count(several as u64)),
@@ -186,8 +179,7 @@ fn lost(before: &StreamReport, group: &GroupReport) -> Option<u64> {
 }
 
 fn find<'a>(stream: &'a StreamReport, name: &Name) -> Option<&'a GroupValues> {
-    let index = stream.groups.binary_search_by(|group| group.name.cmp(name)).ok()?;
-    stream.groups[index].values.as_ref()
+    stream.group(name)?.values.as_ref()
 }
 
 fn changes<'a>(at: Duration, before: &'a StreamReport, stream: &'a StreamReport) -> Vec<ChangedGroup<'a>> {
@@ -341,7 +333,7 @@ mod tests {
         720 cache -: 6 groups became abandoned: pod-0, pod-1, pod-2, …
         ");
         let (orders, mail) = (Name::from("orders"), Name::from("mail"));
-        let of_mail: Vec<_> = log.about(&orders, Some(&mail)).map(|event| event.text.as_str()).collect();
+        let of_mail: Vec<_> = log.about(&orders, &mail).map(|event| event.text.as_str()).collect();
         assert_eq!(of_mail, ["the target cannot be read", "became stalled", "17,213 entries were removed"]);
     }
 

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use crate::alert::active::ActiveAlert;
-use crate::alert::state::Phase;
 use crate::diagnosis::{self, Diagnosis, WorstPending, worst_first, worst_pending};
 use crate::format::redis_cli;
 use crate::format::severity::Severity;
@@ -91,7 +89,7 @@ fn not_found(path: &GroupPath) -> Markup {
 fn not_read(model: &PageModel, target: &TargetModel, path: &GroupPath) -> Markup {
     html! {
         div #group data-live {
-            (crumbs(target))
+            (links::crumbs(ROOT, target))
             h1 { (label::long(&path.group.text())) }
             p.lead { "a consumer group of the stream " strong { (label::long(&path.stream.text())) } }
             p.callout {
@@ -108,14 +106,13 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
     let (name, key) = (row.group.name.text(), row.stream.key.text());
     let samples = row.samples(chart::LARGE_SAMPLES);
     let day = row.day();
-    let mut alerts: Vec<_> = row.target.active.about(row.stream.name_in_series(), &row.group.name).collect();
-    alerts.sort_by_key(|alert| alert.state.phase != Phase::Firing);
+    let alerts = row.target.active.about(row.stream.name_in_series(), Some(&row.group.name));
     let read_at = row.target.snapshot.last_read.unwrap_or(model.now);
-    let logged = row.target.events.about(&row.stream.key, Some(&row.group.name));
+    let logged = row.target.events.about(&row.stream.key, &row.group.name);
     let events = events::of_group(row.view(), read_at, &alerts, &samples, logged);
     html! {
         div #group data-live class=[row.target.is_old().then_some("old")] {
-            (crumbs(row.target))
+            (links::crumbs(ROOT, row.target))
             h1 {
                 (label::long(&name))
                 @for status in row.statuses() { " " @if row.target.is_old() { (old_badge(status)) } @else { (status_badge(status)) } }
@@ -142,7 +139,7 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
         @if row.group.values.is_some() || samples.iter().any(|sample| sample.values.is_some()) {
             section #history data-live { h2 { (history_title(&samples)) } (chart::of_group(&samples, &events)) }
         }
-        @if spans_more_than_an_hour(&day) {
+        @if duration(&day) > MORE_THAN_AN_HOUR {
             section #day data-live {
                 details #whole-day {
                     summary { h2 { (history_title(&day)) } }
@@ -156,7 +153,7 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
             (pending(model, values, read_at))
         }
         (event_list(model, &events))
-        (alerts_section(model, &alerts))
+        (alert_list::section(model, ROOT, &alerts))
         (what_to_try(row, read_at))
         @if let Some(values) = row.view() {
             section #numbers data-live { h2 { "All numbers" } (details::of_group(values)) }
@@ -192,15 +189,19 @@ fn diagnoses(row: &GroupRow<'_>, read_at: Duration) -> Markup {
     }
 }
 
-fn spans_more_than_an_hour(samples: &[GroupSample]) -> bool {
+/// The history above which the day has a chart of its own.
+const MORE_THAN_AN_HOUR: Duration = Duration::from_secs(3_900);
+
+fn duration(samples: &[GroupSample]) -> Duration {
     let ends = samples.first().zip(samples.last());
-    ends.is_some_and(|(first, last)| last.at.saturating_sub(first.at) > Duration::from_secs(3_900))
+    ends.map_or(Duration::ZERO, |(first, last)| last.at.saturating_sub(first.at))
 }
 
 fn history_title(samples: &[GroupSample]) -> String {
-    let ends = samples.first().zip(samples.last());
-    let lasts = ends.map(|(first, last)| last.at.saturating_sub(first.at)).filter(|time| !time.is_zero());
-    lasts.map_or_else(|| "History".to_owned(), |time| format!("Last {}", span(time)))
+    match duration(samples) {
+        Duration::ZERO => "History".to_owned(),
+        time => format!("Last {}", span(time)),
+    }
 }
 
 /// Pending entries that are listed.
@@ -299,15 +300,6 @@ fn event_list(model: &PageModel, events: &[Event]) -> Markup {
                     }
                 }
             }
-        }
-    }
-}
-
-fn crumbs(target: &TargetModel) -> Markup {
-    html! {
-        nav aria-label="Path" {
-            a href=(ROOT) { "All groups" } " / " (label::short(&target.snapshot.labels.name))
-            @if target.snapshot.labels.db != "db0" { " " (target.snapshot.labels.db) }
         }
     }
 }
@@ -418,16 +410,6 @@ fn consumers(row: &GroupRow<'_>, values: GroupView<'_>) -> Markup {
                     (consumers::table(&consumers, LastEntry::of(report, values, &consumers)))
                 }
             }
-        }
-    }
-}
-
-fn alerts_section(model: &PageModel, alerts: &[ActiveAlert]) -> Markup {
-    html! {
-        section #alerts data-live {
-            h2 { "Alerts" }
-            @if alerts.is_empty() { p.dim { "No active alerts." } }
-            @else { (alert_list::list(model, ROOT, alerts)) }
         }
     }
 }

@@ -33,6 +33,17 @@ pub(super) fn of_page(
     }
 }
 
+/// Renders the way from the first page, whose relative path is `root`, to a target.
+pub(super) fn crumbs(root: &str, target: &TargetModel) -> Markup {
+    let labels = &target.snapshot.labels;
+    html! {
+        nav aria-label="Path" {
+            a href=(root) { "All groups" } " / " (label::short(&labels.name))
+            @if labels.db != "db0" { " " (labels.db) }
+        }
+    }
+}
+
 /// Renders the links about an alert, which have its name.
 pub(super) fn of_alert(model: &PageModel, labels: &BTreeMap<String, String>) -> Markup {
     let label = |name: &str| labels.get(name).map(String::as_str);

@@ -88,8 +88,7 @@ impl PageModel {
 impl TargetModel {
     /// Finds a stream in its last report.
     pub(super) fn stream(&self, key: &Name) -> Option<&ReportedStream> {
-        let streams = &self.report()?.streams;
-        streams.binary_search_by(|one| one.key.cmp(key)).ok().map(|at| &streams[at])
+        self.report()?.stream(key)
     }
 
     /// Returns its last report, even if it is [old](Self::is_old).

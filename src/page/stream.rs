@@ -2,7 +2,6 @@
 
 use maud::{Markup, html};
 
-use crate::alert::state::Phase;
 use crate::format::units::{ago, clock, count, counted, rate_number};
 use crate::page::cells::{numbers, status_cell};
 use crate::page::chart::{self, Series};
@@ -73,7 +72,7 @@ fn not_found(path: &StreamPath) -> Markup {
 fn not_read(target: &TargetModel, path: &StreamPath) -> Markup {
     html! {
         div #stream data-live {
-            (crumbs(target))
+            (links::crumbs(ROOT, target))
             h1 { (label::long(&path.stream.text())) }
             p.callout {
                 "Nothing is known of this stream, because the target could not be read yet"
@@ -84,25 +83,15 @@ fn not_read(target: &TargetModel, path: &StreamPath) -> Markup {
     }
 }
 
-fn crumbs(target: &TargetModel) -> Markup {
-    html! {
-        nav aria-label="Path" {
-            a href=(ROOT) { "All groups" } " / " (label::short(&target.snapshot.labels.name))
-            @if target.snapshot.labels.db != "db0" { " " (target.snapshot.labels.db) }
-        }
-    }
-}
-
 fn stream_page(model: &PageModel, target: &TargetModel, stream: &ReportedStream) -> Markup {
     let mut rows = GroupRow::all_of(target, &stream.key);
     rows.sort_by(|one, other| {
         one.group.badness().cmp(&other.group.badness()).then_with(|| one.name().cmp(&other.name()))
     });
-    let mut alerts: Vec<_> = target.active.about_stream(stream.name_in_series()).collect();
-    alerts.sort_by_key(|alert| alert.state.phase != Phase::Firing);
+    let alerts = target.active.about(stream.name_in_series(), None);
     html! {
         div #stream data-live class=[target.is_old().then_some("old")] {
-            (crumbs(target))
+            (links::crumbs(ROOT, target))
             h1 { (label::long(&stream.key.text())) }
             p.lead {
                 "a stream with " (counted(rows.len(), "group", "groups"))
@@ -128,11 +117,7 @@ fn stream_page(model: &PageModel, target: &TargetModel, stream: &ReportedStream)
                 None => { p { "There is no such key, or it is not a stream." } }
             }
         }
-        section #alerts data-live {
-            h2 { "Alerts" }
-            @if alerts.is_empty() { p.dim { "No active alerts." } }
-            @else { (alert_list::list(model, ROOT, &alerts)) }
-        }
+        (alert_list::section(model, ROOT, &alerts))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::poller::node::Node;
 use crate::poller::node_reader::Asking;
 use crate::poller::nodes::Nodes;
 use crate::poller::resp::Value;
+use crate::poller::selection::MAX_CONSUMERS;
 use crate::poller::slots::slot;
 use redis_stream_core::clock::now;
 use redis_stream_core::cluster::Redirect;
@@ -29,9 +30,6 @@ const PAGE: usize = 1_000;
 
 /// The most bytes of entries that are read for their fields.
 const MAX_FIELD_BYTES: u64 = 16 * 1024 * 1024;
-
-/// The most consumers that are listed to find one.
-const MAX_CONSUMERS: u64 = 5_000;
 
 /// The entries to list.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use redis_stream_core::name::Name;
 use redis_stream_lag::snapshot::{ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo};
 
 /// Maximum number of consumers of a group that are read: XINFO CONSUMERS takes about 1 ms of the server's time for these.
-pub(super) const MAX_CONSUMERS: u64 = 5_000;
+pub(crate) const MAX_CONSUMERS: u64 = 5_000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {

@@ -122,8 +122,7 @@ async fn connect(
 }
 
 fn command(words: &[&str]) -> Cmd {
-    let (name, arguments) = words.split_first().expect("each has a name");
-    let mut command = cmd(name);
-    command.arg(arguments);
+    let mut command = Cmd::new();
+    command.arg(words);
     command
 }

@@ -139,6 +139,9 @@ fn target_text(view: &StatusView, target: &ListedTarget) -> String {
 
 /// Returns the first problem, or else the order and filter of a list.
 fn note(view: &StatusView, columns: usize) -> Line<'static> {
+    if view.mode == ViewMode::Filter {
+        return Line::from(format!("filter: {}_", printable(&view.filter)));
+    }
     let problem = view.problem.clone().or_else(|| {
         let mut lines = unread(&view.listing);
         lines.extend(limited(&view.listing));
@@ -147,9 +150,6 @@ fn note(view: &StatusView, columns: usize) -> Line<'static> {
         let more = lines.len().saturating_sub(1);
         lines.into_iter().next().map(|line| if more > 0 { format!("{line} (and {more} more)") } else { line })
     });
-    if view.mode == ViewMode::Filter {
-        return Line::from(format!("filter: {}_", printable(&view.filter)));
-    }
     if let Some(problem) = problem {
         return Line::styled(elide(&printable(&problem), columns).into_owned(), Color::Red);
     }

@@ -56,15 +56,6 @@ pub(crate) enum ViewLine<'a> {
     Open(Vec<&'a ListedGroup>),
 }
 
-/// The line of the cursor.
-#[derive(Clone, Debug, Default, PartialEq)]
-enum CursorPlace {
-    #[default]
-    None,
-    Group,
-    Fold(FoldKey),
-}
-
 /// The pending entries of the selected group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum EntryList {
@@ -102,8 +93,8 @@ pub struct StatusView {
     /// The newest first.
     pub(crate) events: VecDeque<Event>,
     cursor: usize,
-    /// The line that the cursor is on. If that is a group, `selected` names it.
-    cursor_on: CursorPlace,
+    /// The folded line that the cursor is on; `None` if that is a group, which `selected` names.
+    cursor_on: Option<FoldKey>,
     selected: GroupName,
     folding: Folding,
     open: HashSet<FoldKey>,
@@ -351,7 +342,7 @@ impl StatusView {
         };
         match fold {
             Some(fold) => {
-                self.cursor_on = CursorPlace::Fold(fold.clone());
+                self.cursor_on = Some(fold.clone());
                 if !self.open.remove(&fold) {
                     self.open.insert(fold);
                 }
@@ -384,7 +375,7 @@ impl StatusView {
         let Some((fold, groups)) = found else { return };
         let first = groups.first().map(|group| GroupName::of(group));
         self.cursor = row;
-        self.cursor_on = fold.map_or(CursorPlace::Group, CursorPlace::Fold);
+        self.cursor_on = fold;
         self.selected = first.unwrap_or_default();
     }
 
@@ -397,10 +388,8 @@ impl StatusView {
     /// Moves the cursor to its line, or to the one that its group is in, or keeps its row if both are gone.
     fn find_cursor(&mut self) {
         let lines = self.lines();
-        let same = match &self.cursor_on {
-            CursorPlace::Fold(fold) => lines.iter().position(|line| line.fold().as_ref() == Some(fold)),
-            CursorPlace::None | CursorPlace::Group => None,
-        };
+        let is_same = |fold: &FoldKey| lines.iter().position(|line| line.fold().as_ref() == Some(fold));
+        let same = self.cursor_on.as_ref().and_then(is_same);
         let found = same.or_else(|| lines.iter().position(|line| line.shows(&self.selected)));
         let last = lines.len().saturating_sub(1);
         let row = found.unwrap_or_else(|| self.cursor.min(last));

@@ -72,8 +72,11 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         note_histories(&mut stream, state, at);
         note_flows(&mut stream, at);
         let memory = state.memory.get(&stream.reading.key).and_then(SeldomAsked::answer);
-        let read = |stream: &mut _| ReportedStream::or_unchanged(read(stream, memory, at), before.as_ref());
-        reports.push(kept.unwrap_or_else(|| read(&mut stream)));
+        reports.push(
+            kept.unwrap_or_else(|| {
+                ReportedStream::or_unchanged(read(&mut stream, memory, at), before.as_ref())
+            }),
+        );
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
     }
     state.memory.retain(|key, _| state.streams.contains_key(key));
@@ -280,7 +283,7 @@ fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Durati
                 {
                     history.rhythm = rhythm;
                     status.into_iter().for_each(|status| history.restore_status(status));
-                    open.cache.consumers.restore(consumers);
+                    open.cache.consumers.counts = consumers;
                 }
                 history
             }

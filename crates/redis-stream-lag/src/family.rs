@@ -45,8 +45,6 @@ struct FamilyCounters {
 struct MemberCounters<const N: usize> {
     totals: [Option<u64>; N],
     counted: HashMap<Name, Counted<N>>,
-    /// Number of the last report.
-    report: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -357,17 +355,14 @@ impl FamilyCounters {
             self.stream.count(&stream.key, stream_counters(values), report);
             for group in &stream.groups {
                 let Some(values) = &group.values else { continue };
-                if !self.groups.contains_key(&group.name) {
-                    self.groups.insert(group.name.clone(), MemberCounters::default());
-                }
-                let Some(counters) = self.groups.get_mut(&group.name) else { continue };
+                let counters = self.groups.entry(group.name.clone()).or_default();
                 counters.count(&stream.key, group_counters(values), report);
             }
         }
-        self.stream.forget();
-        self.groups.values_mut().for_each(MemberCounters::forget);
+        self.stream.forget(report);
+        self.groups.values_mut().for_each(|counters| counters.forget(report));
         if self.groups.len() > folded.groups.len() + REMEMBERED {
-            self.groups.retain(|_, counters| counters.report == report);
+            self.groups.retain(|_, counters| counters.counted.values().any(|one| one.report == report));
         }
         if let Some(values) = &mut folded.values {
             set_stream_counters(values, self.stream.totals);
@@ -414,11 +409,7 @@ impl<const N: usize> MemberCounters<N> {
     /// Counts what a stream has counted since the last report that contained it: all of it if the stream is new, or if it
     /// began again at 0. A value that is not known now is counted when it is known again.
     fn count(&mut self, stream: &Name, values: [Option<u64>; N], report: u64) {
-        self.report = report;
-        if !self.counted.contains_key(stream) {
-            self.counted.insert(stream.clone(), Counted { values: [None; N], report });
-        }
-        let Some(counted) = self.counted.get_mut(stream) else { return };
+        let counted = self.counted.entry(stream.clone()).or_insert(Counted { values: [None; N], report });
         counted.report = report;
         for ((total, before), value) in self.totals.iter_mut().zip(&mut counted.values).zip(values) {
             let Some(value) = value else { continue };
@@ -429,8 +420,7 @@ impl<const N: usize> MemberCounters<N> {
     }
 
     /// Forgets streams that are gone, if there are too many. Their sums stay.
-    fn forget(&mut self) {
-        let report = self.report;
+    fn forget(&mut self, report: u64) {
         let gone = |counted: &Counted<N>| counted.report != report;
         if self.counted.len() > REMEMBERED
             && self.counted.values().filter(|one| gone(one)).count() > REMEMBERED
@@ -442,7 +432,7 @@ impl<const N: usize> MemberCounters<N> {
 
 impl<const N: usize> Default for MemberCounters<N> {
     fn default() -> Self {
-        Self { totals: [None; N], counted: HashMap::new(), report: 0 }
+        Self { totals: [None; N], counted: HashMap::new() }
     }
 }
 

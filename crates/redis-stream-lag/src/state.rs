@@ -148,15 +148,6 @@ pub(super) struct KnownConsumers {
     pub(super) many: SeldomAsked<SilentConsumers>,
 }
 
-impl KnownConsumers {
-    /// Takes the numbers of consumers before a restart.
-    pub(super) fn restore(&mut self, before: ConsumerCounts) {
-        if before.has_changed() {
-            self.counts = before;
-        }
-    }
-}
-
 /// The relation of a reading of a stream to the one before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum StreamContinuity {

@@ -15,7 +15,6 @@ use crate::config::{self, Alerts};
 use crate::notify::probe;
 use crate::poller::node::Identity;
 use crate::state_file;
-use redis_stream_lag::family::FamilyFold;
 use redis_stream_lag::report::Report;
 
 use super::{Found, Lines, counted};
@@ -101,10 +100,10 @@ fn about_nothing(rule: &Rule, found: &[(&config::Target, Option<Found>)]) -> Opt
     if targets.peek().is_none() {
         return Some(format!("is about no target: none is called \"{}\"", selector.target));
     }
-    let is_about_any =
-        |report: &Arc<Report>| capabilities::selects_any(rule, &FamilyFold::default().fold(report));
     let may_be_about_any = |(_, found): &(&config::Target, Option<Found>)| {
-        found.as_ref().is_none_or(|found| !found.is_complete || is_about_any(&found.report))
+        found
+            .as_ref()
+            .is_none_or(|found| !found.is_complete || capabilities::selects_any(rule, &found.report))
     };
     if targets.any(may_be_about_any) {
         return None;

@@ -91,7 +91,7 @@ fn found(text: &mut String, survey: &Survey, poll: &Poll) {
         comment(text, format_args!("    and {} more streams", count((read.len() - MAX_STREAMS) as u64)));
     }
     if !unread.is_empty() {
-        let keys = names(unread.iter().map(|stream| &stream.key), MAX_GROUPS);
+        let keys = names(unread.iter().map(|stream| &stream.key));
         let reasons: BTreeSet<_> = unread
             .iter()
             .map(|stream| describe_problem(survey.problems.get(&stream.key).copied().flatten()))
@@ -149,9 +149,9 @@ fn describe_group(group: &GroupReport) -> String {
     }
 }
 
-fn names<'a>(all: impl ExactSizeIterator<Item = &'a Name>, most: usize) -> String {
-    let more = all.len().saturating_sub(most);
-    let mut shown: Vec<_> = all.take(most).map(ToString::to_string).collect();
+fn names<'a>(all: impl ExactSizeIterator<Item = &'a Name>) -> String {
+    let more = all.len().saturating_sub(MAX_GROUPS);
+    let mut shown: Vec<_> = all.take(MAX_GROUPS).map(ToString::to_string).collect();
     if more > 0 {
         shown.push(format!("and {} more", count(more as u64)));
     }

@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::btree_map::Entry;
 
 use maud::{Markup, html};
 
-use crate::alert::active::ActiveAlert;
+use crate::alert::active::{ActiveAlert, AlertSummary};
 use crate::alert::state::Phase;
 use crate::format::units::{clock, count, counted, lasting};
 use crate::page::layout::alert_badge;
@@ -20,37 +20,25 @@ const FEW: usize = 3;
 /// Severities in the order of the list; then all others.
 const SEVERITIES: [&str; 5] = ["critical", "page", "error", "warning", "info"];
 
-/// The alerts of one name and severity in one phase, on all targets.
-struct FoldedAlerts {
-    severity: String,
-    name: String,
-    count: usize,
-    /// Those of them that another alert inhibits.
-    inhibited: usize,
-    since: Duration,
-}
-
-fn folded(model: &PageModel, phase: Phase) -> Vec<FoldedAlerts> {
-    let mut folded = BTreeMap::new();
+/// Returns the alerts of each name and severity in one phase, on all targets.
+fn folded(model: &PageModel, phase: Phase) -> Vec<AlertSummary> {
+    let mut folded = BTreeMap::<_, AlertSummary>::new();
     for summary in model.targets.iter().flat_map(|target| target.active.summaries(phase)) {
-        let key = (summary.severity.clone(), summary.name.clone());
-        let (count, inhibited, since) = folded.entry(key).or_insert((0, 0, Duration::MAX));
-        *count += summary.count;
-        *inhibited += summary.inhibited;
-        *since = summary.since.min(*since);
+        match folded.entry((summary.severity.clone(), summary.name.clone())) {
+            Entry::Vacant(entry) => {
+                entry.insert(summary);
+            }
+            Entry::Occupied(entry) => {
+                let all = entry.into_mut();
+                all.count += summary.count;
+                all.inhibited += summary.inhibited;
+                all.since = all.since.min(summary.since);
+            }
+        }
     }
     let rank =
         |severity: &str| SEVERITIES.iter().position(|one| *one == severity).unwrap_or(SEVERITIES.len());
-    let mut folded: Vec<_> = folded
-        .into_iter()
-        .map(|((severity, name), (count, inhibited, since))| FoldedAlerts {
-            severity,
-            name,
-            count,
-            inhibited,
-            since,
-        })
-        .collect();
+    let mut folded: Vec<_> = folded.into_values().collect();
     // What is inhibited has a cause that is listed itself.
     folded.sort_by_key(|alerts| {
         (alerts.inhibited == alerts.count, rank(&alerts.severity), Reverse(alerts.count))
@@ -60,7 +48,7 @@ fn folded(model: &PageModel, phase: Phase) -> Vec<FoldedAlerts> {
 
 pub(super) fn section(model: &PageModel) -> Markup {
     let (firing, pending) = (folded(model, Phase::Firing), folded(model, Phase::Pending));
-    let number = |alerts: &[FoldedAlerts]| -> usize { alerts.iter().map(|alerts| alerts.count).sum() };
+    let number = |alerts: &[AlertSummary]| -> usize { alerts.iter().map(|alerts| alerts.count).sum() };
     let (fire, wait) = (number(&firing), number(&pending));
     html! {
         section #alerts data-live {
@@ -80,7 +68,7 @@ pub(super) fn section(model: &PageModel) -> Markup {
     }
 }
 
-fn list(model: &PageModel, folded: &[FoldedAlerts], phase: Phase) -> Markup {
+fn list(model: &PageModel, folded: &[AlertSummary], phase: Phase) -> Markup {
     html! {
         @if !folded.is_empty() {
             ul.alerts { @for alerts in folded { li { (line(model, alerts, phase)) } } }
@@ -88,7 +76,7 @@ fn list(model: &PageModel, folded: &[FoldedAlerts], phase: Phase) -> Markup {
     }
 }
 
-fn line(model: &PageModel, folded: &FoldedAlerts, phase: Phase) -> Markup {
+fn line(model: &PageModel, folded: &AlertSummary, phase: Phase) -> Markup {
     let found = model.targets.iter().flat_map(|target| target.active.of_name(&folded.name, phase));
     let has_severity =
         |alert: &ActiveAlert| alert.labels.get("severity").map_or("", String::as_str) == folded.severity;
@@ -125,6 +113,7 @@ fn about_to_fire(firing: usize, pending: usize) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};

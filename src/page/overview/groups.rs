@@ -238,7 +238,7 @@ impl<'a> GroupTable<'a> {
                     a #{ "open-" (name) } href={ "./" (link) "#fold-" (name) } aria-expanded=(is_open.to_string()) {
                         (count(line.len() as u64)) " groups"
                     }
-                    div.dim.names { @for (at, name) in names.iter().take(NAMED).enumerate() { @if at > 0 { ", " } (label::tiny(&name.text())) } @if names.len() > NAMED { ", \u{2026}" } }
+                    div.dim { @for (at, name) in names.iter().take(NAMED).enumerate() { @if at > 0 { ", " } (label::tiny(&name.text())) } @if names.len() > NAMED { ", \u{2026}" } }
                 }
                 @match &line.first.stream.family {
                     Some(family) => {
