@@ -32,6 +32,27 @@ impl Trend {
     }
 }
 
+/// The time until the lag is gone, at the rates of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    In(Duration),
+    /// The lag grows or stays.
+    Never,
+    Unknown,
+}
+
+impl Trend {
+    /// Returns the time until a lag with this trend is gone; `is_zero` if it is.
+    pub fn drained(self, is_zero: bool) -> Drained {
+        match self {
+            _ if is_zero => Drained::In(Duration::ZERO),
+            Self::Shrinks(_, Some(time)) => Drained::In(time),
+            Self::Grows(_) | Self::Steady => Drained::Never,
+            Self::Shrinks(_, None) | Self::Unknown => Drained::Unknown,
+        }
+    }
+}
+
 impl fmt::Display for Trend {
     /// Formats the direction and the speed: `▲ 20.0/s`; empty if it is not known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,5 +85,19 @@ mod tests {
         assert_eq!(Trend::at_rates(1.0, 3.0, minute), Trend::Shrinks(2.0, minute));
         assert_eq!(Trend::at_rates(1.0, 3.0, Some(Duration::ZERO)), Trend::Shrinks(2.0, None));
         assert_eq!(Trend::Unknown.to_string(), "");
+    }
+
+    #[test]
+    fn a_lag_that_grows_or_stays_is_never_drained() {
+        let minute = Duration::from_secs(60);
+        for (trend, expected) in [
+            (Trend::Grows(1.0), Drained::Never),
+            (Trend::Steady, Drained::Never),
+            (Trend::Shrinks(1.0, Some(minute)), Drained::In(minute)),
+            (Trend::Shrinks(1.0, None), Drained::Unknown),
+            (Trend::Unknown, Drained::Unknown),
+        ] {
+            assert_eq!((trend.drained(false), trend.drained(true)), (expected, Drained::In(Duration::ZERO)));
+        }
     }
 }

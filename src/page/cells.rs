@@ -5,7 +5,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use crate::diagnosis::trend;
-use crate::format::trend::Trend;
+use crate::format::trend::Drained;
 use crate::format::units::{clock, count, rate_number, span};
 use crate::page::layout::{old_badge, status_badge, unknown};
 use crate::page::model::GroupRow;
@@ -61,18 +61,23 @@ pub(super) fn numbers(values: GroupView<'_>) -> Markup {
 
 /// Renders when the lag is gone; and when entries are lost, if that comes first.
 fn drained_in(values: GroupView<'_>) -> Markup {
-    let drained = match (values.lag, trend(values)) {
-        (Lag::Exact(0), _) => html! { span.dim { "0 s" } },
-        (_, Trend::Shrinks(_, Some(time))) => html! { (span(time)) },
-        (_, Trend::Grows(_) | Trend::Steady) => html! { "never" },
-        (_, Trend::Shrinks(_, None) | Trend::Unknown) => {
-            unknown("the rates are not known, or entries are lost")
-        }
+    let drained = match trend(values).drained(values.lag == Lag::Exact(0)) {
+        Drained::In(Duration::ZERO) => html! { span.dim { "0 s" } },
+        drained => drained_text(drained),
     };
     let loss = values.time_to_loss.filter(|time| values.drain_time.is_none_or(|drain| *time < drain));
     html! {
         (drained)
         @if let Some(time) = loss { div.loss { "loss in " (span(time)) } }
+    }
+}
+
+pub(super) fn drained_text(drained: Drained) -> Markup {
+    match drained {
+        Drained::In(Duration::ZERO) => html! { "0 s" },
+        Drained::In(time) => html! { (span(time)) },
+        Drained::Never => html! { "never" },
+        Drained::Unknown => unknown("the rates are not known, or entries are lost"),
     }
 }
 

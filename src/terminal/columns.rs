@@ -6,7 +6,7 @@ use serde_json::Number;
 
 use crate::api::groups::{ListedGroup, Listing};
 use crate::format::severity::Severity;
-use crate::format::trend::Trend;
+use crate::format::trend::{Drained, Trend};
 use crate::format::unicode::printable;
 use crate::format::units::{count, rate_number};
 use crate::terminal::layout::{Align, Cut, Heading, TextTable, WHERE_WIDE};
@@ -28,6 +28,7 @@ enum ColumnContent {
     Group,
     Lag,
     Trend,
+    Drained,
     /// The lag by the last readings.
     Readings,
     Value(&'static Family),
@@ -67,7 +68,7 @@ const COLUMNS: [(Heading, ColumnContent); 14] = [
     (number("PENDING", Some(WHERE_WIDE + 3)), ColumnContent::Value(&MESSAGES_PENDING)),
     (number("OLDEST", Some(WHERE_WIDE)), ColumnContent::Value(&OLDEST_PENDING_AGE_SECONDS)),
     (number("CONSUMERS", Some(WHERE_WIDE + 1)), ColumnContent::Value(&CONSUMERS)),
-    (number("DRAIN", Some(3)), ColumnContent::Value(&DRAIN_SECONDS)),
+    (number("DRAIN", Some(3)), ColumnContent::Drained),
     (number("IN/S", Some(2)), ColumnContent::Value(&ADDED_PER_SECOND)),
     (number("OUT/S", Some(1)), ColumnContent::Value(&DELIVERED_PER_SECOND)),
 ];
@@ -105,6 +106,7 @@ impl ColumnContent {
             },
             Self::Lag => lag(largest()),
             Self::Trend => trend_cell(largest()),
+            Self::Drained => drained_cell(largest()),
             Self::Readings => line.chart.clone().unwrap_or_default(),
             Self::Value(family) => value(largest(), family),
         }
@@ -121,6 +123,7 @@ impl ColumnContent {
                 Trend::Steady => Some(0.0),
                 Trend::Unknown => None,
             },
+            Self::Drained => Self::Value(&DRAIN_SECONDS).size(group),
             Self::Value(family) => group.number(family)?.as_f64(),
         }
     }
@@ -214,6 +217,13 @@ fn trend_cell(group: &ListedGroup) -> String {
     }
 }
 
+fn drained_cell(group: &ListedGroup) -> String {
+    match trend(group).drained(false) {
+        Drained::Never if group.number(&DRAIN_SECONDS).is_none() => "never".to_owned(),
+        _ => value(group, &DRAIN_SECONDS),
+    }
+}
+
 /// Formats a value of the table; `-` if there is nothing that it is about.
 pub(crate) fn value(group: &ListedGroup, family: &Family) -> String {
     if group.has_nothing_of(family) {
@@ -272,18 +282,20 @@ mod tests {
                 lag: Lag::Exact(lag),
                 added_rate: rate(added),
                 delivered_rate: rate(delivered),
+                drain_time: (delivered > added).then_some(Duration::from_secs(9 * lag.min(1))),
                 ..GroupValues::default()
             };
             ListedGroup { values: ListedValues::of((&values).into()), conditions, ..ListedGroup::default() }
         };
-        for (group, shown) in [
-            (group(5, 200, 0, vec![Status::Stalled]), "\u{25b2} 20.0/s"),
-            (group(5, 200, 380, vec![]), "\u{25bc} 18.0/s"),
-            (group(5, 200, 200, vec![]), "steady"),
-            (group(0, 200, 380, vec![]), "-"),
-            (group(5, 200, 0, vec![Status::Abandoned, Status::Losing]), "?"),
+        for (group, shown, drained) in [
+            (group(5, 200, 0, vec![Status::Stalled]), "\u{25b2} 20.0/s", "never"),
+            (group(5, 200, 380, vec![]), "\u{25bc} 18.0/s", "9.0s"),
+            (group(5, 200, 200, vec![]), "steady", "never"),
+            (group(0, 200, 380, vec![]), "-", "0s"),
+            (group(5, 200, 0, vec![Status::Abandoned, Status::Losing]), "?", "?"),
         ] {
             assert_eq!(trend_cell(&group), shown);
+            assert_eq!(drained_cell(&group), drained, "{shown}");
         }
     }
 

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use crate::diagnosis::{WorstPending, oldest_pending, trend};
 use crate::format::trend::Trend;
 use crate::format::units::{count, rate_number, span};
+use crate::page::cells::drained_text;
 use crate::page::label;
 use crate::page::layout::unknown;
 use crate::values::family::{Family, Number};
@@ -70,16 +71,15 @@ fn lag_note(values: GroupView<'_>) -> Markup {
 }
 
 fn drained_in(values: GroupView<'_>) -> Markup {
-    let never = |note: &str| item("Drained in", &html! { "never" }, &html! { (note) });
-    match (values.lag, trend(values)) {
-        (Lag::Exact(0), _) => item("Drained in", &html! { "0 s" }, &html! { "nothing waits" }),
-        (_, Trend::Shrinks(_, Some(time))) => item("Drained in", &html! { (span(time)) }, &html! {}),
-        (_, Trend::Grows(_)) => never("the lag grows"),
-        (_, Trend::Steady) => never("the lag stays"),
-        (_, Trend::Shrinks(_, None) | Trend::Unknown) => {
-            item("Drained in", &unknown("the rates are not known, or entries are lost"), &html! {})
-        }
-    }
+    let trend = trend(values);
+    let note = match (values.lag, trend) {
+        (Lag::Exact(0), _) => "nothing waits",
+        (_, Trend::Grows(_)) => "the lag grows",
+        (_, Trend::Steady) => "the lag stays",
+        (_, Trend::Shrinks(..) | Trend::Unknown) => "",
+    };
+    let drained = trend.drained(values.lag == Lag::Exact(0));
+    item("Drained in", &drained_text(drained), &html! { (note) })
 }
 
 fn time_to_loss(values: GroupView<'_>) -> Markup {
