@@ -41,8 +41,8 @@ doc: ## Build the documentation; a warning is an error
 dashboard: ## Generate dashboards/streamgauge.json from dashboards/generator
 	@text=$$($(CARGO) run -q --locked --example dashboard) && printf '%s\n' "$$text" >dashboards/streamgauge.json
 
-doc-tables: ## Write the tables of flags in docs/cli.md from the command line
-	STREAMGAUGE_WRITE_DOCS=1 $(CARGO) test -q --locked --test documentation the_command_line_is_documented
+doc-tables: ## Write the tables of flags, metrics and facts in docs from the command line and the table of values
+	STREAMGAUGE_WRITE_DOCS=1 $(CARGO) test -q --locked --test documentation -- the_command_line_is the_values_are
 
 ##@ What CI runs
 

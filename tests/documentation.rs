@@ -23,7 +23,7 @@ use streamgauge::alert::rule::label_names;
 use streamgauge::cli::Cli;
 use streamgauge::config::load;
 use streamgauge::exposition::alerts;
-use streamgauge::values::family::{Aggregation, MetricKind, MetricOrigin};
+use streamgauge::values::family::{Aggregation, AlertFact, Family, MetricKind, MetricOrigin, ValueUnit};
 use streamgauge::values::table::FAMILIES;
 
 use support::config::serving;
@@ -99,10 +99,11 @@ fn labels(text: &str, metric: &str, kind: &str) -> Vec<String> {
     labels
 }
 
-/// Returns the documented type and labels of each metric.
+/// Returns the documented type and labels of each metric in the tables that are not generated.
 fn documented() -> BTreeMap<&'static str, (&'static str, Vec<String>)> {
     let mut documented = BTreeMap::new();
-    for row in tables("metric").into_iter().flat_map(|table| table.into_iter().skip(1)) {
+    let written = tables("metric").into_iter().filter(|table| table[0][1] == "type");
+    for row in written.flat_map(|table| table.into_iter().skip(1)) {
         assert_eq!(row.len(), 5, "{row:?}");
         let labels = row[2].split(", ").filter(|label| !label.is_empty()).map(str::to_owned).collect();
         let name = code(row[0])[0];
@@ -111,21 +112,10 @@ fn documented() -> BTreeMap<&'static str, (&'static str, Vec<String>)> {
     documented
 }
 
-fn kind(kind: MetricKind) -> &'static str {
-    match kind {
-        MetricKind::Gauge => "gauge",
-        MetricKind::Counter => "counter",
-    }
-}
-
 #[test]
-fn the_tables_of_metrics_are_complete() {
+fn the_tables_of_other_metrics_are_complete() {
     let own = own_metrics();
     let mut documented = documented();
-    for family in FAMILIES {
-        let labels = family.labels().iter().map(|label| (*label).to_owned()).collect();
-        assert_eq!(documented.remove(family.name), Some((kind(family.kind), labels)), "{}", family.name);
-    }
     let labels_of_alerts = alerts::LABELS.iter().map(|label| (*label).to_owned()).collect();
     assert_eq!(documented.remove(alerts::NAME), Some(("gauge", labels_of_alerts)));
     let labels_of_group = label_names(SubjectKind::Group).iter().map(|label| (*label).to_owned()).collect();
@@ -193,15 +183,7 @@ fn every_metric_alert_and_variable_that_is_named_exists() {
 }
 
 #[test]
-fn the_tables_of_facts_and_recommended_rules_are_complete() {
-    let subject = |subject: SubjectKind| match subject {
-        SubjectKind::Target => "target",
-        SubjectKind::Stream => "stream",
-        SubjectKind::Group => "group",
-    };
-    let facts: Vec<_> = FACTS.iter().map(|fact| (fact.name, subject(fact.subject()))).collect();
-    assert_eq!(rows("fact").iter().map(|row| (code(row[0])[0], row[1])).collect::<Vec<_>>(), facts);
-
+fn the_table_of_recommended_rules_is_complete() {
     let rows = rows("alert");
     assert_eq!(
         rows.iter().map(|row| code(row[0])[0]).collect::<Vec<_>>(),
@@ -220,29 +202,102 @@ fn the_tables_of_facts_and_recommended_rules_are_complete() {
     assert_eq!(rows.iter().map(|row| row[3]).collect::<Vec<_>>(), severities);
 }
 
-#[test]
-fn each_value_is_documented_with_the_way_in_which_a_family_folds_it() {
-    let documented: BTreeSet<_> = rows("fold")
-        .into_iter()
-        .flat_map(|row| code(row[2]).into_iter().map(move |metric| (metric.to_owned(), row[0].to_owned())))
-        .collect();
-    let own = FAMILIES.iter().filter(|family| family.origin == MetricOrigin::Own);
-    let expected = own.filter_map(|family| {
-        let fold = match family.aggregation {
-            Aggregation::Sum => "sum",
-            Aggregation::SumOfKnown => "sum of known",
-            Aggregation::Counter => "counter",
-            Aggregation::Min => "min",
-            Aggregation::Max => "max",
-            Aggregation::SmallestKnown => "smallest known",
-            Aggregation::LargestKnown => "largest known",
-            Aggregation::Any => "any",
-            Aggregation::LeftOut => "none",
-            Aggregation::OfFamily => return None,
+/// Returns the type and unit of a value, as the documentation shows them.
+fn type_and_unit(family: &Family) -> String {
+    let kind = match family.kind {
+        MetricKind::Gauge => "gauge",
+        MetricKind::Counter => "counter",
+    };
+    let unit = match family.unit {
+        ValueUnit::Count => "",
+        ValueUnit::Bytes => ", bytes",
+        ValueUnit::Seconds => ", seconds",
+        ValueUnit::Timestamp => ", Unix time",
+        ValueUnit::Ratio => ", 0 to 1",
+        ValueUnit::PerSecond => ", per second",
+        ValueUnit::Bool => ", 0 or 1",
+    };
+    format!("{kind}{unit}")
+}
+
+/// Returns the name of a fold in the documentation.
+fn fold(aggregation: Aggregation) -> &'static str {
+    match aggregation {
+        Aggregation::Sum => "sum",
+        Aggregation::SumOfKnown => "sum of known",
+        Aggregation::Counter => "counter",
+        Aggregation::Min => "min",
+        Aggregation::Max => "max",
+        Aggregation::SmallestKnown => "smallest known",
+        Aggregation::LargestKnown => "largest known",
+        Aggregation::Any => "any",
+        Aggregation::LeftOut => "none",
+        Aggregation::OfFamily => "only here",
+    }
+}
+
+fn subject(kind: SubjectKind) -> &'static str {
+    match kind {
+        SubjectKind::Target => "target",
+        SubjectKind::Stream => "stream",
+        SubjectKind::Group => "group",
+    }
+}
+
+/// Returns a table of metrics, from the table of values.
+fn metric_table(origin: MetricOrigin) -> String {
+    let mut text = "| metric | type, unit | labels | meaning | absent | family |
+| --- | --- | --- | --- | --- | --- |
+"
+    .to_owned();
+    for family in FAMILIES.iter().filter(|family| family.origin == origin) {
+        let Family { name, help, notes, absent, aggregation, .. } = family;
+        let meaning = format!("{help} {notes}");
+        let meaning = meaning.trim_end().trim_end_matches('.');
+        let absent = if absent.is_empty() { " ".to_owned() } else { format!(" {absent} ") };
+        let (kind, labels, fold) = (type_and_unit(family), family.labels().join(", "), fold(*aggregation));
+        let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {meaning} |{absent}| {fold} |");
+    }
+    text
+}
+
+/// Returns the table of the facts that alert rules can name.
+fn fact_table() -> String {
+    let mut text = "| fact | subject | metric |\n| --- | --- | --- |\n".to_owned();
+    for fact in FACTS.iter() {
+        let family = FAMILIES.iter().find(|family| family.fact.is_some_and(|of| of.name() == fact.name));
+        let (name, metric) = (fact.name, family.map_or("streamgauge_target_up", |family| family.name));
+        let source = match family.and_then(|family| family.fact) {
+            Some(AlertFact::Value(_)) | None => format!("`{metric}`"),
+            Some(AlertFact::Bounds { min, max, .. }) => {
+                format!("`{}` for `>` and `>=`, `{}` for `<` and `<=`: the certain bound", min.name, max.name)
+            }
+            Some(AlertFact::Increase(_)) => {
+                format!("`{name} > 0` and no other comparison: a rise of `{metric}` in the last 5 minutes")
+            }
+            Some(AlertFact::Since(_)) => format!("the time since `{metric}`"),
+            Some(AlertFact::Status(_)) => format!(
+                "`{metric}`, as in `{name} == stalled` (the condition holds, whatever else does) or \
+                 `{name} != stalled`; a condition that does not hold is not known while there is too little history"
+            ),
         };
-        Some((family.name.to_owned(), fold.to_owned()))
-    });
-    assert_eq!(documented, expected.collect());
+        let _ = writeln!(text, "| `{name}` | {} | {source} |", subject(fact.subject()));
+    }
+    text
+}
+
+/// The tables of values and facts are generated: `make doc-tables` writes them.
+#[test]
+fn the_values_are_documented_as_their_table_states() {
+    let mut text = read("docs/metrics.md");
+    put_table(&mut text, "values", &metric_table(MetricOrigin::Own));
+    put_table(&mut text, "values for redis_exporter", &metric_table(MetricOrigin::RedisExporter));
+    assert_written("docs/metrics.md", &text);
+    let folds: BTreeSet<_> = FAMILIES.iter().map(|family| fold(family.aggregation)).collect();
+    assert_eq!(rows("fold").iter().map(|row| row[0]).collect::<BTreeSet<_>>(), folds);
+    let mut text = read("docs/alerting.md");
+    put_table(&mut text, "facts", &fact_table());
+    assert_written("docs/alerting.md", &text);
 }
 
 /// Returns all values of a label in Prometheus text.
@@ -323,26 +378,31 @@ fn the_command_line_is_documented_command_by_command() {
     let shared = arguments("serve");
     let shared = flag_table(shared.iter().filter(|argument| is_shared(argument.get_id().as_str())));
     let mut text = read("docs/cli.md");
-    put_table(&mut text, "all commands", &shared);
+    put_table(&mut text, "flags of all commands", &shared);
     for command in commands() {
         let name = command.get_name();
         assert!(text.contains(&format!("\n## {name}\n")), "docs/cli.md has no section {name}");
         let own = command.get_arguments().filter(is_flag);
         let own: Vec<_> = own.filter(|argument| !is_shared(argument.get_id().as_str())).collect();
         if own.iter().any(|argument| !argument.is_positional()) {
-            put_table(&mut text, name, &flag_table(own.into_iter()));
+            put_table(&mut text, &format!("flags of {name}"), &flag_table(own.into_iter()));
         }
     }
+    assert_written("docs/cli.md", &text);
+}
+
+/// Compares a document with its text with all tables, and writes it first where `make doc-tables` asks for that.
+fn assert_written(path: &str, text: &str) {
     if env::var_os("STREAMGAUGE_WRITE_DOCS").is_some() {
-        fs::write(root().join("docs/cli.md"), &text).unwrap();
+        fs::write(root().join(path), text).unwrap();
     }
-    assert_eq!(read("docs/cli.md"), text, "docs/cli.md differs from the command line: run make doc-tables");
+    assert!(read(path) == text, "{path} differs from the code: run make doc-tables");
 }
 
 /// Puts a table between the two marks for it.
 fn put_table(text: &mut String, subject: &str, table: &str) {
-    let start = format!("<!-- flags of {subject}: written by make doc-tables -->\n");
-    let at = text.find(&start).unwrap_or_else(|| panic!("docs/cli.md lacks {start}")) + start.len();
+    let start = format!("<!-- {subject}: written by make doc-tables -->\n");
+    let at = text.find(&start).unwrap_or_else(|| panic!("the document lacks {start}")) + start.len();
     let end = at + text[at..].find("<!-- end -->").expect("the mark behind it");
     text.replace_range(at..end, &format!("\n{table}\n"));
 }

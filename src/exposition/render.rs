@@ -493,7 +493,7 @@ mod tests {
             FamilySelection::new(|name, _| name.contains("consumer_idle"), Duration::from_secs(86_400));
         let text = plain(&selection, &[series("t", "x")]);
         insta::assert_snapshot!(text, @r#"
-        # HELP redis_stream_group_consumer_idle_seconds Time since the consumer's last attempt to read (before server 7.2: since its last success).
+        # HELP redis_stream_group_consumer_idle_seconds Time since the consumer's last attempt to read; before server 7.2, since its last success. Absent: consumers that are left out.
         # TYPE redis_stream_group_consumer_idle_seconds gauge
         redis_stream_group_consumer_idle_seconds{target="t",db="db0",stream="a\"\n\\xff",group="known",consumer="busy",team="x"} 90000
         redis_stream_group_consumer_idle_seconds{target="t",db="db0",stream="a\"\n\\xff",group="known",consumer="idle",team="x"} 9

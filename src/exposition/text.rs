@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use crate::values::family::{Family, MetricKind, Number};
 
-/// Returns the HELP and TYPE lines of a family.
+/// Returns the HELP and TYPE lines of a family. HELP is plain text.
 pub fn header(family: &Family) -> String {
     let kind = match family.kind {
         MetricKind::Gauge => "gauge",
         MetricKind::Counter => "counter",
     };
-    format!("# HELP {} {}\n# TYPE {} {kind}\n", family.name, family.help, family.name)
+    let Family { name, help, absent, .. } = family;
+    let absent = if absent.is_empty() { String::new() } else { format!(" Absent: {absent}.") };
+    let text = format!("{help}{absent}").replace('`', "");
+    format!("# HELP {name} {text}\n# TYPE {name} {kind}\n")
 }
 
 pub fn write_number(number: Number, out: &mut Vec<u8>) {

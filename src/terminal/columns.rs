@@ -233,7 +233,9 @@ pub(crate) fn value(group: &ListedGroup, family: &Family) -> String {
         ValueUnit::Seconds => number.as_f64().map(span),
         ValueUnit::Ratio => number.as_f64().map(|ratio| format!("{:.0} %", ratio * 100.0)),
         ValueUnit::PerSecond => number.as_f64().map(rate_number),
-        ValueUnit::Count | ValueUnit::Timestamp | ValueUnit::Bool => number.as_u64().map(count),
+        ValueUnit::Count | ValueUnit::Bytes | ValueUnit::Timestamp | ValueUnit::Bool => {
+            number.as_u64().map(count)
+        }
     });
     text.unwrap_or_else(|| UNKNOWN.to_owned())
 }

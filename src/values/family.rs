@@ -7,11 +7,16 @@ use redis_stream_lag::report::{
     StreamReport, StreamValues,
 };
 
-/// A value and its metric family.
+/// A value and its metric family. Texts are Markdown, for docs/metrics.md.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
     pub name: &'static str,
+    /// The value, in sentences.
     pub help: &'static str,
+    /// Further sentences, for the documentation only.
+    pub notes: &'static str,
+    /// The cases without series, separated by semicolons; empty if there is none.
+    pub absent: &'static str,
     pub kind: MetricKind,
     pub origin: MetricOrigin,
     pub unit: ValueUnit,
@@ -45,6 +50,7 @@ pub enum MetricOrigin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueUnit {
     Count,
+    Bytes,
     Seconds,
     /// Seconds since the Unix epoch.
     Timestamp,
@@ -161,6 +167,8 @@ pub const fn gauge(
     Family {
         name,
         help,
+        notes: "",
+        absent: "",
         kind: MetricKind::Gauge,
         origin: MetricOrigin::Own,
         unit,
@@ -184,6 +192,16 @@ pub const fn counter(
 }
 
 impl Family {
+    /// Returns the same with further sentences for the documentation.
+    pub const fn notes(self, notes: &'static str) -> Self {
+        Self { notes, ..self }
+    }
+
+    /// Returns the same with the cases in which it has no series.
+    pub const fn absent(self, absent: &'static str) -> Self {
+        Self { absent, ..self }
+    }
+
     /// Returns the same with an alert fact.
     pub const fn fact(self, fact: AlertFact) -> Self {
         Self { fact: Some(fact), ..self }

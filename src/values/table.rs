@@ -15,11 +15,21 @@ const NOT_FOUND_OUT: &str = "the last poll did not find out";
 const NO_CENSUS: &str = "not all pending entries were read yet";
 pub(crate) const OLD_SERVER: &str = "the server does not report it before version 7.0";
 
+const BEFORE_7_0: &str = "before server 7.0";
+const ID_WITHOUT_TIME: &str = "ID without time";
+const NO_IDMP: &str = "before server 8.6; no idempotent ID was ever used";
+const NO_FAMILY: &str = "a stream that is no family";
+const NO_FLOW: &str = "before server 7.0; lag not known";
+const NO_RATE: &str = "before server 7.0; lag not known; the first quarter of a window";
+const CONSUMERS_NOT_COUNTED: &str =
+    "`consumers: false`; a replica; more than 20,000 consumers; until they were counted";
+
 /// All families, in the order of `/metrics`.
 pub static FAMILIES: &[&Family] = &[
     &gauge(
         "redis_stream_up",
-        "1 if the stream was read; 0 if it is missing, of another type, denied, or its node unreachable.",
+        "1 if the stream was read; 0 if it is denied, or its node of a cluster cannot be reached, or \
+         if it is configured by name and is missing or of another type.",
         ValueUnit::Bool,
         Aggregation::Min,
         ValueSource::StreamUp,
@@ -42,38 +52,53 @@ pub static FAMILIES: &[&Family] = &[
     ),
     &counter(
         "redis_stream_entries_added_total",
-        "Entries ever added to the stream; absent before server 7.0.",
+        "Entries ever added to the stream.",
         ValueUnit::Count,
         Aggregation::Counter,
         ValueSource::Stream(|values| values.entries_added.into()),
-    ),
+    )
+    .notes(
+        "After a reconnect, a small decrease (up to 100 entries or 1 %) is hidden until the counter \
+         catches up, since a promoted replica may miss the last writes.",
+    )
+    .absent(BEFORE_7_0),
     &gauge(
         "redis_stream_first_entry_timestamp_seconds",
-        "Unix time when the oldest entry was added: how far back retention reaches.",
+        "When the oldest entry was added: how far back the stream reaches.",
         ValueUnit::Timestamp,
         Aggregation::SmallestKnown,
         ValueSource::Stream(|values| values.first_entry.into()),
-    ),
+    )
+    .absent("empty stream; ID without time"),
     &gauge(
         "redis_stream_last_generated_id_timestamp_seconds",
-        "Unix time when the newest ID was made: how long the producers have been idle.",
+        "When the newest ID was made: how long producers have been idle.",
         ValueUnit::Timestamp,
         Aggregation::LargestKnown,
         ValueSource::Stream(|values| values.last_generated.into()),
     )
+    .absent(ID_WITHOUT_TIME)
     .fact(AlertFact::Since("last_generated_id_age_seconds")),
     &gauge(
         "redis_stream_memory_bytes",
-        "Memory that the stream takes, as the server estimates it (MEMORY USAGE); absent unless \
-         poll.memory_interval is set, and with more than 4,900 groups and consumers.",
-        ValueUnit::Count,
+        "Memory that the stream takes, with its groups, consumers and pending entries, as `MEMORY \
+         USAGE` estimates it at each `poll.memory_interval`.",
+        ValueUnit::Bytes,
         Aggregation::Sum,
         ValueSource::Stream(|values| values.memory_bytes.into()),
+    )
+    .notes(
+        "Redis up to 8.2 counts pending entries several times too high: 200,000 of them were 210 MB \
+         there, and 30 to 37 MB on Valkey and Redis 8.10.",
+    )
+    .absent(
+        "unless `poll.memory_interval` is set; more than 4,900 groups and consumers; refused by the \
+         server",
     ),
     &gauge(
         "redis_stream_trimmable_entries",
-        "Entries at the start of the stream that no group needs: delivered and acknowledged; absent \
-         without groups, and while it is not known of every group. Readers without a group are not seen.",
+        "Entries at the start of the stream that no group needs any more: each group was delivered \
+         them and has acknowledged them.",
         ValueUnit::Count,
         Aggregation::Sum,
         ValueSource::Stream(|values| match &values.safe_trim {
@@ -82,66 +107,91 @@ pub static FAMILIES: &[&Family] = &[
             None => ValueReading::Unknown,
         }),
     )
+    .notes(
+        "Pending entries that were deleted from within the stream count as needed; readers without a \
+         group are not seen.",
+    )
+    .absent(
+        "no groups; a group is not read (`groups.exclude`, `limits.groups_per_stream`) or what it \
+         needs is not known; while they are being counted; entries above 2 KiB that would have to be \
+         counted",
+    )
     .fact(AlertFact::Value("trimmable_entries")),
     &gauge(
         "redis_stream_held_by_info",
-        "1 for the group that needs the oldest entry; none if no group needs any, and where \
-         trimmable_entries cannot be known.",
+        "1 for the group that needs the oldest entry.",
         ValueUnit::Bool,
         Aggregation::LeftOut,
         ValueSource::Holder,
-    ),
+    )
+    .notes(
+        "Its page, JSON and `status --watch` show since when and why, and the `XTRIM key MINID ~ id` \
+         that takes nothing from any group.",
+    )
+    .absent("no group needs an entry; what a group needs is not known"),
     &counter(
         "redis_stream_group_changes_total",
-        "Groups of the stream that were created, destroyed, or created again (recreated), since \
-         start, as far as polls show it.",
+        "Groups of the stream that were `created`, `destroyed`, or `recreated` (created again after \
+         they were destroyed), since the start.",
         ValueUnit::Count,
         Aggregation::Counter,
         ValueSource::GroupChanges,
-    ),
+    )
+    .notes(
+        "A group that was destroyed and created between two polls is recognized if it was in use, has \
+         none of its consumers and pending entries, and went back or (from server 7.0 on) lost its \
+         entries-read.",
+    )
+    .absent("the stream cannot be read"),
     &counter(
         "redis_stream_idmp_entries_added_total",
-        "Entries added with an idempotent ID; this and the next four absent before server 8.6, \
-         and where none was ever used.",
+        "Entries added with an idempotent ID (`XADD` with `IDMP`).",
         ValueUnit::Count,
         Aggregation::Counter,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.entries_added).into()),
-    ),
+    )
+    .absent(NO_IDMP),
     &counter(
         "redis_stream_idmp_duplicates_total",
         "Entries not added, since their idempotent ID was added before: retries of producers.",
         ValueUnit::Count,
         Aggregation::Counter,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.duplicates).into()),
-    ),
+    )
+    .absent(NO_IDMP),
     &gauge(
         "redis_stream_idmp_producer_ids_tracked",
-        "Producers with remembered idempotent IDs.",
+        "Producers whose idempotent IDs are remembered.",
         ValueUnit::Count,
         Aggregation::SumOfKnown,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.producer_ids_tracked).into()),
-    ),
+    )
+    .absent(NO_IDMP),
     &gauge(
         "redis_stream_idmp_idempotent_ids_tracked",
-        "Remembered idempotent IDs of all producers.",
+        "Idempotent IDs that are remembered, of all producers.",
         ValueUnit::Count,
         Aggregation::SumOfKnown,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.idempotent_ids_tracked).into()),
-    ),
+    )
+    .notes("Near `max_size` for each of them, IDs are forgotten before their time.")
+    .absent(NO_IDMP),
     &gauge(
         "redis_stream_idmp_max_size",
         "Most idempotent IDs that are remembered for each producer.",
         ValueUnit::Count,
         Aggregation::LargestKnown,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.max_size).into()),
-    ),
+    )
+    .absent(NO_IDMP),
     &gauge(
         "redis_stream_group_up",
-        "For groups configured by name: 1 if the group is there, 0 if it is missing.",
+        "1 if the group is there, 0 if it is missing.",
         ValueUnit::Bool,
         Aggregation::Min,
         ValueSource::GroupUp,
     )
+    .absent("unless the group is configured by name")
     .fact(AlertFact::Value("group_up")),
     &LAG,
     &LAG_MIN,
@@ -178,11 +228,13 @@ pub static FAMILIES: &[&Family] = &[
     &SECONDS_TO_LOSS,
     &gauge(
         "redis_stream_group_status",
-        "1 for each condition of the group, or for ok or unknown. The others have no series.",
+        "1 for each condition of the group that holds, or for `ok` or `unknown`.",
         ValueUnit::Bool,
         Aggregation::Any,
         ValueSource::Status,
     )
+    .notes("[Status](status.md) explains the conditions.")
+    .absent("for the others")
     .fact(AlertFact::Status("status")),
     &gauge(
         "redis_stream_family_streams",
@@ -192,35 +244,41 @@ pub static FAMILIES: &[&Family] = &[
         ValueSource::Stream(|values| {
             values.fold.as_ref().map_or(ValueReading::Absent, |fold| fold.streams.into())
         }),
-    ),
+    )
+    .absent(NO_FAMILY),
     &gauge(
         "redis_stream_family_groups",
-        "Groups of this name in the streams of the family that have the condition, or are ok or unknown.",
+        "Groups of this name in the streams of the family that have the condition, or are `ok` or \
+         `unknown`; those with two conditions count in each.",
         ValueUnit::Count,
         Aggregation::OfFamily,
         ValueSource::FamilyGroups,
-    ),
+    )
+    .absent(NO_FAMILY),
     &gauge(
         "redis_stream_group_consumer_messages_pending",
         "Entries delivered to the consumer and not acknowledged.",
         ValueUnit::Count,
         Aggregation::LeftOut,
         ValueSource::Consumer(|consumer| consumer.messages_pending().into()),
-    ),
+    )
+    .absent("consumers that are left out"),
     &gauge(
         "redis_stream_group_consumer_idle_seconds",
-        "Time since the consumer's last attempt to read (before server 7.2: since its last success).",
+        "Time since the consumer's last attempt to read; before server 7.2, since its last success.",
         ValueUnit::Seconds,
         Aggregation::LeftOut,
         ValueSource::Consumer(|consumer| consumer.idle().into()),
-    ),
+    )
+    .absent("consumers that are left out"),
     &gauge(
         "redis_stream_group_consumer_inactive_seconds",
-        "Time since the consumer last got an entry; absent if it never did, and before server 7.2.",
+        "Time since the consumer last got an entry.",
         ValueUnit::Seconds,
         Aggregation::LeftOut,
         ValueSource::Consumer(|consumer| consumer.inactive().into()),
-    ),
+    )
+    .absent("it never got one; before server 7.2; consumers that are left out"),
     &of_redis_exporter(
         "redis_stream_radix_tree_keys",
         "Keys of the radix tree that stores the stream.",
@@ -238,7 +296,8 @@ pub static FAMILIES: &[&Family] = &[
         "Time for which an idempotent ID is remembered.",
         Aggregation::LargestKnown,
         ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.duration_seconds).into()),
-    ),
+    )
+    .absent(NO_IDMP),
     &of_redis_exporter(
         "redis_stream_last_generated_id",
         "Milliseconds of last-generated-id.",
@@ -271,10 +330,11 @@ pub static FAMILIES: &[&Family] = &[
     ),
     &of_redis_exporter(
         "redis_stream_group_messages_nacked",
-        "The same as redis_stream_group_messages_released.",
+        "The same as `redis_stream_group_messages_released`.",
         Aggregation::Sum,
         ValueSource::Group(|values| values.messages_released.into()),
-    ),
+    )
+    .absent("before server 8.8; where consumers are left out"),
 ];
 
 /// The values of a group, in the order of `/metrics`: the fields of its JSON.
@@ -287,11 +347,12 @@ pub static GROUP_VALUES: LazyLock<Vec<&Family>> = LazyLock::new(|| {
 
 pub static LAG: Family = gauge(
     "redis_stream_group_lag",
-    "Entries in the stream that the group has not been delivered: exact, or absent while it is not known.",
+    "Entries in the stream that the group has not been delivered, exactly.",
     ValueUnit::Count,
     Aggregation::Sum,
     ValueSource::Group(|values| values.lag.exact().into()),
 )
+.absent("while it is being counted")
 .fact(AlertFact::Bounds { name: "lag", min: &LAG_MIN, max: &LAG_MAX });
 
 pub static LAG_MIN: Family = gauge(
@@ -308,7 +369,8 @@ pub static LAG_MAX: Family = gauge(
     ValueUnit::Count,
     Aggregation::Sum,
     ValueSource::Group(|values| Some(values.lag.max()).filter(|max| *max < u64::MAX).into()),
-);
+)
+.absent("no maximum is known");
 
 pub static LAG_SECONDS: Family = gauge(
     "redis_stream_group_lag_seconds",
@@ -317,6 +379,7 @@ pub static LAG_SECONDS: Family = gauge(
     Aggregation::LargestKnown,
     ValueSource::Group(|values| values.lag_seconds().into()),
 )
+.absent("entry not known yet; ID without time")
 .fact(AlertFact::Value("lag_seconds"))
 .label(
     "Behind",
@@ -331,6 +394,7 @@ pub static LAST_DELIVERY_AGE_SECONDS: Family = gauge(
     Aggregation::SmallestKnown,
     ValueSource::Group(|values| values.last_delivery_age().into()),
 )
+.absent("until a delivery was seen")
 .fact(AlertFact::Value("last_delivery_age_seconds"))
 .label("Last delivery", "", |_| "no delivery was seen since streamgauge started");
 
@@ -341,6 +405,7 @@ pub static LAST_DELIVERED_ID_AGE_SECONDS: Family = gauge(
     Aggregation::LargestKnown,
     ValueSource::Group(|values| values.last_delivered_id_age().into()),
 )
+.absent(ID_WITHOUT_TIME)
 .fact(AlertFact::Value("last_delivered_id_age_seconds"))
 .label("Age of last delivered ID", "", |values| {
     if values.last_delivered_id == StreamId::MIN { "it is 0-0, which is not a time" } else { NO_TIME }
@@ -348,12 +413,12 @@ pub static LAST_DELIVERED_ID_AGE_SECONDS: Family = gauge(
 
 pub static ENTRIES_READ: Family = gauge(
     "redis_stream_group_entries_read",
-    "The server's entries-read; absent before server 7.0, on a replica before 7.4, and while \
-         the server does not know it.",
+    "The server's entries-read, unchanged.",
     ValueUnit::Count,
     Aggregation::Sum,
     ValueSource::Group(|values| values.entries_read.into()),
 )
+.absent("before server 7.0; not known to the server; a replica before 7.4, which does not maintain it")
 .label("Entries read", "as the server counts", |values| {
     // Since version 7.0 losses are known.
     if values.entries_lost.is_none() {
@@ -375,12 +440,13 @@ pub static MESSAGES_PENDING: Family = gauge(
 
 pub static MESSAGES_RELEASED: Family = gauge(
     "redis_stream_group_messages_released",
-    "Pending entries released by XNACK, which belong to no consumer; absent before server 8.8, \
-     and where consumers are not read.",
+    "Pending entries that were given back by `XNACK` and belong to no consumer, seen in two polls \
+         in a row.",
     ValueUnit::Count,
     Aggregation::Sum,
     ValueSource::Group(|values| values.messages_released.into()),
-);
+)
+.absent("before server 8.8; where consumers are left out");
 
 pub static OLDEST_PENDING_AGE_SECONDS: Family = gauge(
     "redis_stream_group_oldest_pending_age_seconds",
@@ -389,6 +455,7 @@ pub static OLDEST_PENDING_AGE_SECONDS: Family = gauge(
     Aggregation::LargestKnown,
     ValueSource::Group(|values| oldest_pending(values, ValueReading::ZERO, |age, _, _| age.into())),
 )
+.absent(ID_WITHOUT_TIME)
 .counted_by(&MESSAGES_PENDING)
 .fact(AlertFact::Value("oldest_pending_age_seconds"))
 .label("Oldest pending entry", "age by its ID", |values| match values.oldest_pending {
@@ -403,6 +470,7 @@ pub static OLDEST_PENDING_IDLE_SECONDS: Family = gauge(
     Aggregation::LargestKnown,
     ValueSource::Group(|values| oldest_pending(values, ValueReading::ZERO, |_, idle, _| idle.into())),
 )
+.absent("it was given back by `XNACK`")
 .counted_by(&MESSAGES_PENDING)
 .fact(AlertFact::Value("oldest_pending_idle_seconds"))
 .label("Idle for", "since the last delivery of the oldest pending entry", |values| {
@@ -414,8 +482,7 @@ pub static OLDEST_PENDING_IDLE_SECONDS: Family = gauge(
 
 pub static OLDEST_PENDING_DELIVERIES: Family = gauge(
     "redis_stream_group_oldest_pending_deliveries",
-    "How often the oldest pending entry was delivered; absent if none is pending, or XNACK FATAL \
-     marked it.",
+    "How often the oldest pending entry was delivered.",
     ValueUnit::Count,
     Aggregation::LargestKnown,
     ValueSource::Group(|values| {
@@ -424,6 +491,7 @@ pub static OLDEST_PENDING_DELIVERIES: Family = gauge(
         })
     }),
 )
+.absent("none is pending; `XNACK FATAL` replaced the number")
 .counted_by(&MESSAGES_PENDING)
 .fact(AlertFact::Value("oldest_pending_deliveries"))
 .label("Deliveries", "of the oldest pending entry", |values| match values.oldest_pending {
@@ -433,11 +501,16 @@ pub static OLDEST_PENDING_DELIVERIES: Family = gauge(
 
 pub static PENDING_ORPHANED: Family = gauge(
     "redis_stream_group_pending_orphaned",
-    "Pending entries that are not in the stream any more; absent where too many would have to \
-         be looked up, and beyond 1,000 until they are counted.",
+    "Pending entries that were trimmed or deleted from the stream and can no longer be processed.",
     ValueUnit::Count,
     Aggregation::Sum,
     ValueSource::Group(|values| values.pending_orphaned.into()),
+)
+.notes("If more than 1,000 were trimmed, it is as of the last census.")
+.absent(
+    "more than 1,000 were trimmed, and no census has counted them yet; or entries were deleted \
+         above the oldest pending one, and finding out which would take more than 250 look-ups, or \
+         more than the budgets allow",
 )
 .fact(AlertFact::Value("pending_orphaned"))
 .label(
@@ -448,22 +521,23 @@ pub static PENDING_ORPHANED: Family = gauge(
 
 pub static PENDING_REDELIVERED: Family = gauge(
     "redis_stream_group_pending_redelivered",
-    "Pending entries that were delivered more than once, without those that XNACK FATAL marked; \
-         like the other values of a census as of the last one, and absent until one has ended.",
+    "Pending entries that were delivered more than once, by the last census, without those that \
+         `XNACK FATAL` marked.",
     ValueUnit::Count,
     Aggregation::Sum,
     ValueSource::Group(|values| {
         of_census(values, ValueReading::ZERO, |shown| shown.census.redelivered.into())
     }),
 )
+.notes("A [census](lag.md#all-pending-entries) reads all pending entries.")
+.absent("until a census has ended")
 .counted_by(&MESSAGES_PENDING)
 .fact(AlertFact::Value("pending_redelivered"))
 .label("Delivered again", "pending entries that were delivered more than once", |_| NO_CENSUS);
 
 pub static PENDING_MAX_DELIVERIES: Family = gauge(
     "redis_stream_group_pending_max_deliveries",
-    "Most deliveries of any pending entry that XNACK FATAL did not mark, by the last census; \
-         absent if there is none.",
+    "Most deliveries of any pending entry that `XNACK FATAL` did not mark, by the last census.",
     ValueUnit::Count,
     Aggregation::Max,
     ValueSource::Group(|values| {
@@ -472,6 +546,7 @@ pub static PENDING_MAX_DELIVERIES: Family = gauge(
         })
     }),
 )
+.absent("until a census has ended; none is pending; `XNACK FATAL` replaced the number of each")
 .counted_by(&MESSAGES_PENDING)
 .fact(AlertFact::Value("pending_max_deliveries"))
 .label("Most deliveries", "of any pending entry", |values| match values.pending_census {
@@ -481,8 +556,7 @@ pub static PENDING_MAX_DELIVERIES: Family = gauge(
 
 pub static PENDING_FAILED: Family = gauge(
     "redis_stream_group_pending_failed",
-    "Pending entries that XNACK FATAL marked as failed, by the last census; absent while there is \
-         none.",
+    "Pending entries that `XNACK FATAL` marked as failed, by the last census.",
     ValueUnit::Count,
     Aggregation::Sum,
     ValueSource::Group(|values| {
@@ -492,6 +566,8 @@ pub static PENDING_FAILED: Family = gauge(
         })
     }),
 )
+.notes("They do not count in `pending_redelivered` and `pending_max_deliveries`.")
+.absent("none is marked; before server 8.8")
 .counted_by(&PENDING_FAILED)
 .fact(AlertFact::Value("pending_failed"))
 .label("Failed", "pending entries that XNACK FATAL marked", |_| "");
@@ -499,7 +575,7 @@ pub static PENDING_FAILED: Family = gauge(
 pub static PENDING_MAX_IDLE_SECONDS: Family = gauge(
     "redis_stream_group_pending_max_idle_seconds",
     "Longest time for which a pending entry was not delivered again, by the last census; 0 if \
-         none is pending, absent if each was given back by XNACK.",
+         none is pending.",
     ValueUnit::Seconds,
     Aggregation::Max,
     ValueSource::Group(|values| {
@@ -508,6 +584,11 @@ pub static PENDING_MAX_IDLE_SECONDS: Family = gauge(
         })
     }),
 )
+.notes(
+    "It is the time when the census read the entry, or while the list was last known to be \
+         unchanged.",
+)
+.absent("until a census has ended; each was given back by `XNACK`")
 .counted_by(&MESSAGES_PENDING)
 .fact(AlertFact::Value("pending_max_idle_seconds"))
 .label("Longest idle time", "of any pending entry", |values| match values.pending_census {
@@ -517,19 +598,19 @@ pub static PENDING_MAX_IDLE_SECONDS: Family = gauge(
 
 pub static PENDING_CENSUS_AGE_SECONDS: Family = gauge(
     "redis_stream_group_pending_census_age_seconds",
-    "Age of the last census of the pending entries; absent if none is pending.",
+    "Time since the last census of the pending entries ended, or since the list was last known to \
+         be unchanged.",
     ValueUnit::Seconds,
     Aggregation::Max,
     ValueSource::Group(|values| of_census(values, ValueReading::Absent, |shown| shown.age.into())),
 )
+.absent("until a census has ended; none is pending")
 .counted_by(&MESSAGES_PENDING)
 .label("Age of the census", "since all pending entries were read", |_| NO_CENSUS);
 
 pub static PENDING_DROPPED: Family = counter(
     "redis_stream_group_pending_dropped_total",
-    "Pending entries, at most, that XGROUP DELCONSUMER dropped, since start: those that a \
-         deleted consumer had at the last poll, as far as fewer are pending since; absent until \
-         the first.",
+    "Pending entries, at most, that `XGROUP DELCONSUMER` dropped, since the start.",
     ValueUnit::Count,
     Aggregation::Counter,
     ValueSource::Group(|values| match values.pending_dropped {
@@ -537,6 +618,11 @@ pub static PENDING_DROPPED: Family = counter(
         dropped => dropped.into(),
     }),
 )
+.notes(
+    "They are those that a deleted consumer had at the poll before, but no more than have \
+         disappeared since.",
+)
+.absent("until there are any")
 .counted_by(&PENDING_DROPPED)
 .label(
     "Dropped with consumers",
@@ -559,23 +645,34 @@ const CONSUMERS_NOT_READ: &str =
 
 pub static CONSUMERS_GROWTH: Family = gauge(
     "redis_stream_group_consumers_growth",
-    "How many more consumers the group has than a day ago; 0 if not more, and absent until it was \
-     observed for a day.",
+    "How many more consumers the group has than a day ago, from one count an hour; 0 if it does \
+         not have more.",
     ValueUnit::Count,
     Aggregation::SumOfKnown,
     ValueSource::Group(|values| values.consumers_growth.into()),
 )
+.notes(
+    "It rises where a program makes a new name at each start and deletes none. \
+         `alerts.state_file` keeps the counts of a group whose number has changed within the day over \
+         a restart.",
+)
+.absent("until the group was observed for a day; again after 6 hours without a poll")
 .fact(AlertFact::Value("consumers_growth"))
 .label("Growth of consumers", "more than a day ago", |_| "not yet observed for a day");
 
 pub static CONSUMERS_IDLE: Family = gauge(
     "redis_stream_group_consumers_idle",
-    "Consumers without pending entries that have not tried to read for metrics.consumer_max_idle: \
-         names that can be deleted; absent where consumers are not read.",
+    "Consumers without pending entries that have not tried to read for \
+         `metrics.consumer_max_idle`: names that can be deleted.",
     ValueUnit::Count,
     Aggregation::Sum,
     ValueSource::Group(|values| values.silent_consumers.map(|silent| silent.idle).into()),
 )
+.notes(
+    "[`tidy`](cli.md#tidy) prints the commands. For a group with 5,001 to 20,000 consumers, this \
+         and `consumers_stranded` are counted once an hour, one such group in a poll.",
+)
+.absent(CONSUMERS_NOT_COUNTED)
 .fact(AlertFact::Value("consumers_idle"))
 .label("Idle consumers", "no attempt to read for metrics.consumer_max_idle, nothing pending", |_| {
     CONSUMERS_NOT_READ
@@ -583,34 +680,41 @@ pub static CONSUMERS_IDLE: Family = gauge(
 
 pub static CONSUMERS_STRANDED: Family = gauge(
     "redis_stream_group_consumers_stranded",
-    "Consumers with pending entries that have not tried to read for metrics.consumer_max_idle: what \
-         they hold waits until another consumer claims it; absent where consumers are not read.",
+    "Consumers with pending entries that have not tried to read for `metrics.consumer_max_idle`: \
+         what they hold waits until another consumer claims it.",
     ValueUnit::Count,
     Aggregation::Sum,
     ValueSource::Group(|values| values.silent_consumers.map(|silent| silent.stranded).into()),
 )
+.absent(CONSUMERS_NOT_COUNTED)
 .fact(AlertFact::Value("consumers_stranded"))
 .label("Stranded consumers", "the same, with entries pending", |_| CONSUMERS_NOT_READ);
 
 pub static ENTRIES_DELIVERED_TOTAL: Family = counter(
     "redis_stream_group_entries_delivered_total",
-    "Entries that the group moved past since start, less those known to be lost; absent before \
-         server 7.0 and while the lag is not known. It never falls when the group is set back, and \
-         counts what is delivered again.",
+    "Entries that the group moved past since the start, less those known to be lost.",
     ValueUnit::Count,
     Aggregation::Counter,
     ValueSource::Group(|values| values.entries_delivered.into()),
 )
+.notes(
+    "It never falls: when the group is set back or re-created, or its stream replaced, it does \
+         not change, and entries that are delivered again count again; entries that `XGROUP SETID` \
+         skips count too. While the lag is not known it is absent, and afterwards it includes what \
+         was delivered in between.",
+)
+.absent(NO_FLOW)
 .label("Delivered", "since streamgauge started", why_not_counted);
 
 pub static ENTRIES_ACKNOWLEDGED_TOTAL: Family = counter(
     "redis_stream_group_entries_acknowledged_total",
-    "Entries delivered since start, less the change of pending: acknowledged, delivered with \
-         NOACK, or dropped by XGROUP DELCONSUMER; absent as entries_delivered_total.",
+    "Entries delivered since the start, less the change of pending: acknowledged, read with \
+         `NOACK`, or dropped by `XGROUP DELCONSUMER`.",
     ValueUnit::Count,
     Aggregation::Counter,
     ValueSource::Group(|values| values.entries_acknowledged.into()),
 )
+.absent(NO_FLOW)
 .label(
     "Acknowledged",
     "since streamgauge started; what is dropped with a consumer looks acknowledged",
@@ -619,47 +723,47 @@ pub static ENTRIES_ACKNOWLEDGED_TOTAL: Family = counter(
 
 pub static ADDED_PER_SECOND: Family = gauge(
     "redis_stream_group_added_per_second",
-    "Entries added to the stream per second over the window of the group's status; absent \
-         before server 7.0, in the first quarter of a window, and while the lag is not known.",
+    "Rate in: entries added to the stream per second, over `status.window`.",
     ValueUnit::PerSecond,
     Aggregation::Sum,
     ValueSource::Group(|values| values.added_rate.into()),
 )
+.absent(NO_RATE)
 .fact(AlertFact::Value("added_per_second"))
 .label("Add rate", "to the stream, over the window", why_no_rate);
 
 pub static DELIVERED_PER_SECOND: Family = gauge(
     "redis_stream_group_delivered_per_second",
-    "Entries delivered to the group per second over the window of its status; absent as \
-         added_per_second.",
+    "Rate out: entries delivered to the group per second, over `status.window`.",
     ValueUnit::PerSecond,
     Aggregation::Sum,
     ValueSource::Group(|values| values.delivered_rate.into()),
 )
+.absent(NO_RATE)
 .fact(AlertFact::Value("delivered_per_second"))
 .label("Delivery rate", "to the group, over the window", why_no_rate);
 
 pub static BACKLOG: Family = gauge(
     "redis_stream_group_backlog",
-    "Lag and pending entries: what is still to be done; absent if either is not known. The \
-         number to scale by.",
+    "Lag and pending entries: what is still to be done. The number to scale by.",
     ValueUnit::Count,
     Aggregation::Sum,
     ValueSource::Group(|values| {
         values.lag.exact().map(|lag| lag.saturating_add(values.messages_pending)).into()
     }),
 )
+.absent("lag not known")
 .fact(AlertFact::Value("backlog"))
 .label("Backlog", "lag and pending entries: what is still to be done", |_| "the lag is not known exactly");
 
 pub static DRAIN_SECONDS: Family = gauge(
     "redis_stream_group_drain_seconds",
-    "Time until the lag is gone at the rates of the window; 0 at lag 0, absent while it does \
-         not shrink.",
+    "Time until the lag is gone at the rates of the window; 0 at lag 0.",
     ValueUnit::Seconds,
     Aggregation::Max,
     ValueSource::Group(|values| values.drain_time.into()),
 )
+.absent("while the lag does not shrink, or is not known; the first quarter of a window")
 .fact(AlertFact::Value("drain_seconds"))
 .label("Time to drain", "until the lag is gone at the rates of the window", |values| {
     match values.lag.exact() {
@@ -684,12 +788,16 @@ fn why_no_rate(values: &GroupValues) -> &'static str {
 
 pub static ENTRIES_LOST_TOTAL: Family = counter(
     "redis_stream_group_entries_lost_total",
-    "Entries removed from the stream before the group got them, at least, since start; \
-         absent before server 7.0 and where losses cannot be confirmed; what was lost and read \
-         past between two readings is not seen.",
+    "Entries, at least, that were trimmed or deleted before they were delivered to the group, \
+         since the start.",
     ValueUnit::Count,
     Aggregation::Counter,
     ValueSource::Group(|values| values.entries_lost.into()),
+)
+.notes("A loss that the group has read past between two polls is not seen.")
+.absent(
+    "before server 7.0; while a loss is seen that cannot be confirmed: the stream has more than \
+         5,000 groups and consumers, and the group moves between all readings",
 )
 .fact(AlertFact::Increase("entries_lost"))
 .label(
@@ -700,11 +808,15 @@ pub static ENTRIES_LOST_TOTAL: Family = counter(
 
 pub static LOSS_RATIO: Family = gauge(
     "redis_stream_group_loss_ratio",
-    "Estimated share of the entries added in about the last minute that the group loses, 0 \
-         to 1; absent unless it is losing.",
+    "Estimated share of the entries added in about the last minute that the group loses, 0 to 1.",
     ValueUnit::Ratio,
     Aggregation::LargestKnown,
     ValueSource::Group(|values| values.loss_estimate.into()),
+)
+.absent(
+    "unless the group is losing; until enough samples were taken, and one of them showed a loss; \
+         while samples are too late, as on a busy machine; a group that reads more often than about \
+         50 times a second",
 )
 .counted_by(&ENTRIES_LOST_TOTAL)
 .label(
@@ -715,11 +827,15 @@ pub static LOSS_RATIO: Family = gauge(
 
 pub static RETENTION_USED_RATIO: Family = gauge(
     "redis_stream_group_retention_used_ratio",
-    "Lag by length, 0 to 1: at 1 the next trim loses entries; absent until a trim was seen \
-         that does not wait for the slowest group.",
+    "Lag by length, 0 to 1: at 1 the next trim loses entries.",
     ValueUnit::Ratio,
     Aggregation::LargestKnown,
     ValueSource::Group(|values| values.retention_used.into()),
+)
+.absent(
+    "until a trim was seen that does not wait for the slowest group, as `MAXLEN` does not, and \
+         again after several trims that lost nothing while a group lacked all entries; lag not known; \
+         before server 7.0",
 )
 .fact(AlertFact::Value("retention_used_ratio"))
 .label(
@@ -734,12 +850,16 @@ pub static RETENTION_USED_RATIO: Family = gauge(
 
 pub static SECONDS_TO_LOSS: Family = gauge(
     "redis_stream_group_seconds_to_loss",
-    "Time until trimming reaches what the group has not read or not acknowledged, at the \
-         rate at which the first entry moves; absent where nothing is trimmed, or trims are \
-         bounded by groups.",
+    "Time until trimming reaches what the group has not read or not acknowledged, at the rate at \
+         which the first entry moves.",
     ValueUnit::Seconds,
     Aggregation::SmallestKnown,
     ValueSource::Group(|values| values.time_to_loss.map_or(ValueReading::Absent, Into::into)),
+)
+.notes("Pending entries that are gone already do not count.")
+.absent(
+    "nothing is trimmed, or no trim was seen that does not wait for the slowest group; the first \
+         window; before server 7.0",
 )
 .fact(AlertFact::Value("seconds_to_loss"))
 .label(
@@ -757,7 +877,8 @@ const fn of_redis_exporter(
     aggregation: Aggregation,
     source: ValueSource,
 ) -> Family {
-    Family { origin: MetricOrigin::RedisExporter, ..gauge(name, help, ValueUnit::Count, aggregation, source) }
+    let family = gauge(name, help, ValueUnit::Count, aggregation, source);
+    Family { origin: MetricOrigin::RedisExporter, ..family }
 }
 
 /// Returns the milliseconds of an ID, 0 if there is none, as redis_exporter does.
