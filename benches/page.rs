@@ -258,7 +258,7 @@ fn group(number: u64, poll: u64) -> GroupReport {
         ..GroupValues::default()
     };
     let name = Name::from(format!("group-{number:05}").as_str());
-    GroupReport { name, named: false, values: Some(values), consumers: Some((0..3).map(consumer).collect()) }
+    GroupReport { consumers: Some((0..3).map(consumer).collect()), ..GroupReport::new(name, Some(values)) }
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures real time")]

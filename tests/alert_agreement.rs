@@ -189,12 +189,8 @@ fn stream(cases: &[Case], step: usize) -> StreamReport {
         let values = case.readings[step].clone();
         // Groups that a rule may miss are named in the configuration.
         let named = case.condition.starts_with("group_up");
-        (named || values.is_some()).then(|| GroupReport {
-            name: Name::from(name(at).as_str()),
-            named,
-            values,
-            consumers: None,
-        })
+        (named || values.is_some())
+            .then(|| GroupReport { named, ..GroupReport::new(Name::from(name(at).as_str()), values) })
     });
     let values = StreamValues {
         length: 6,

@@ -62,7 +62,7 @@ pub(super) enum SubjectView<'r> {
 impl HeldValues {
     /// Holds the values of a group; of a family, those of the group that is the worst.
     pub(super) fn of(stream: &ReportedStream, group: &GroupReport, at: Duration) -> Option<Self> {
-        if let Some(fold) = group.values.as_ref()?.fold.as_deref() {
+        if let Some(fold) = group.fold.as_deref() {
             return Self::of(&fold.worst, fold.worst.group(&group.name)?, at);
         }
         let group = stream.groups.binary_search_by(|other| other.name.cmp(&group.name)).ok()?;
@@ -151,7 +151,7 @@ pub(super) fn reason(
         (SubjectView::Group(stream, group), _) => match &group.values {
             None => GROUP_DESTROYED,
             // The group that was the worst may not be the one that made the alert resolve.
-            Some(values) if values.fold.is_some() => return now_is(first, value),
+            Some(_) if group.fold.is_some() => return now_is(first, value),
             Some(values) => {
                 let added = stream.values.as_ref().and_then(|values| values.entries_added);
                 let change = GroupChange { held, values, added };

@@ -18,7 +18,7 @@ pub(crate) fn lagging(lag: u64) -> GroupValues {
 
 /// Returns a group that was found by a pattern.
 pub(crate) fn group(name: impl Into<Name>, values: GroupValues) -> GroupReport {
-    GroupReport { name: name.into(), named: false, values: Some(values), consumers: None }
+    GroupReport::new(name.into(), Some(values))
 }
 
 /// Returns a group that the configuration names and that does not exist.

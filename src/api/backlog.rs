@@ -245,7 +245,7 @@ mod tests {
             messages_pending,
             ..GroupValues::default()
         });
-        GroupReport { name: Name::from(name), named: true, values, consumers: None }
+        GroupReport { named: true, ..GroupReport::new(Name::from(name), values) }
     }
 
     fn stream(key: &str, groups: u64, reported: Vec<GroupReport>) -> ReportedStream {

@@ -566,7 +566,7 @@ mod tests {
             inactive: inactive.map(Age),
         };
         let consumers = values.as_ref().and_then(|values| values.lag.exact()).map(|_| vec![consumer]);
-        GroupReport { name: Name::from(name), named: values.is_none(), values, consumers }
+        GroupReport { named: values.is_none(), consumers, ..GroupReport::new(Name::from(name), values) }
     }
 
     fn stream(key: &[u8], groups: Vec<GroupReport>) -> ReportedStream {

@@ -92,11 +92,9 @@ mod tests {
     };
 
     fn snapshot() -> TargetSnapshot {
-        let group = |name: &str, status: Option<GroupStatus>| GroupReport {
-            name: Name::from(name),
-            named: false,
-            values: status.map(|status| GroupValues { status, ..GroupValues::default() }),
-            consumers: None,
+        let group = |name: &str, status: Option<GroupStatus>| {
+            let values = status.map(|status| GroupValues { status, ..GroupValues::default() });
+            GroupReport::new(Name::from(name), values)
         };
         let both: GroupStatus = ConditionSet::from_iter([Status::Losing, Status::Lagging]).into();
         let groups = vec![

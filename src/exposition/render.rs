@@ -12,9 +12,7 @@ use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{header, write_label, write_number};
 use crate::values::family::{Family, MetricOrigin, Number, ValueReading, ValueSource};
 use crate::values::table::FAMILIES;
-use redis_stream_lag::report::{
-    ConsumerView, GroupReport, GroupValues, Report, ReportedStream, Status, StreamReport,
-};
+use redis_stream_lag::report::{ConsumerView, GroupReport, Report, ReportedStream, Status, StreamReport};
 
 /// Text is written in chunks of about this size, which stay in the processor's cache.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -252,15 +250,16 @@ impl<'a> SampleWriter<'a> {
     }
 
     fn statuses(&mut self, stream: &StreamReport) {
-        self.by_status(stream, |values| {
+        self.by_status(stream, |group| {
             let mut numbers = [None; Status::ALL.len()];
-            values.status.iter().for_each(|status| numbers[status as usize] = Some(1));
+            let statuses = group.values.iter().flat_map(|values| values.status.iter());
+            statuses.for_each(|status| numbers[status as usize] = Some(1));
             numbers
         });
     }
 
     fn family_groups(&mut self, stream: &StreamReport) {
-        self.by_status(stream, |values| match &values.fold {
+        self.by_status(stream, |group| match &group.fold {
             Some(fold) => fold.by_status.map(Some),
             None => [None; Status::ALL.len()],
         });
@@ -270,16 +269,15 @@ impl<'a> SampleWriter<'a> {
     fn by_status(
         &mut self,
         stream: &StreamReport,
-        numbers: impl Fn(&GroupValues) -> [Option<u64>; Status::ALL.len()],
+        numbers: impl Fn(&GroupReport) -> [Option<u64>; Status::ALL.len()],
     ) {
         self.begin(stream);
         let stream_labels = self.prefix.len();
         for group in &stream.groups {
-            let Some(values) = &group.values else { continue };
             self.prefix.truncate(stream_labels);
             write_label("group", &group.name.text(), &mut self.prefix);
             let group_labels = self.prefix.len();
-            for (status, number) in Status::ALL.into_iter().zip(numbers(values)) {
+            for (status, number) in Status::ALL.into_iter().zip(numbers(group)) {
                 let Some(number) = number else { continue };
                 self.prefix.truncate(group_labels);
                 write_label("status", status.as_str(), &mut self.prefix);
@@ -351,7 +349,7 @@ mod tests {
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
     use redis_stream_lag::report::{
-        Age, ConsumerReport, Lag, OldestPending, Retention, StreamIds, StreamValues,
+        Age, ConsumerReport, GroupValues, Lag, OldestPending, Retention, StreamIds, StreamValues,
     };
     use redis_stream_lag::snapshot::RadixTree;
     use std::io::Read as _;
@@ -362,7 +360,7 @@ mod tests {
     }
 
     fn group(name: &str, values: Option<GroupValues>, consumers: Option<Vec<ConsumerReport>>) -> GroupReport {
-        GroupReport { name: Name::from(name), named: values.is_none(), values, consumers }
+        GroupReport { named: values.is_none(), consumers, ..GroupReport::new(Name::from(name), values) }
     }
 
     fn values(lag: Lag, oldest_pending: Option<OldestPending>) -> GroupValues {

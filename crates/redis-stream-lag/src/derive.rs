@@ -444,6 +444,7 @@ fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -
             values: Some(group_values(stream, group, open, at)),
             consumers: each_consumer(group, open)
                 .and_then(|all| reported_consumers(all, &stream.reading.consumer_limit)),
+            fold: None,
         })
         .chain(missing_groups(stream.reading))
         .collect();
@@ -509,7 +510,6 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
         pending_dropped: open.cache.pending_dropped,
         recreation: open.cache.recreation,
         status: open.status,
-        fold: None,
     }
 }
 

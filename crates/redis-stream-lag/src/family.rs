@@ -1,20 +1,18 @@
 //! Folds the streams of a family into the report of one stream, whose key is the name of the family.
 //!
-//! Values are folded as their rows in the exporter's table of values state: sums, maxima, and counters that keep the sum
-//! of streams that are gone. A value that one stream does not know is not known of the family, except where the largest
-//! or smallest of the others is a bound that holds in any case. While one stream cannot be read, nothing is known of the
-//! family: what the others have could make an alert seem resolved.
+//! Values are folded as their rows in the exporter's table of values state, those of groups by
+//! [`GroupValues::of_family`]; counters keep the sum of streams that are gone. While one stream cannot be read, nothing is
+//! known of the family: what the others have could make an alert seem resolved.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage, Status};
-use crate::question::{FATAL_DELIVERIES, is_fatal};
+use crate::condition::Status;
+use crate::fold::{sum, sum_of_all, sum_of_known};
 use crate::report::{
-    Age, EntryRate, GroupChangeCounts, GroupFold, GroupReport, GroupValues, GroupView, Lag, LossEstimate,
-    OldestPending, PendingCensus, PendingCensusReading, Report, ReportedStream, Retention, SafeTrim,
-    SilentConsumers, StreamFold, StreamIds, StreamReport, StreamValues,
+    GroupChangeCounts, GroupFold, GroupReport, GroupValues, GroupView, Report, ReportedStream, SafeTrim,
+    StreamFold, StreamIds, StreamReport, StreamValues,
 };
 use crate::snapshot::{Idmp, RadixTree};
 use redis_stream_core::name::Name;
@@ -22,9 +20,6 @@ use redis_stream_core::name::Name;
 /// The most streams or groups that are remembered of a family although the last report does not contain them. If one of
 /// them comes back, it is not counted twice.
 const REMEMBERED: usize = 10_000;
-
-/// The time in which a family's rate is expressed: long enough for six digits after the point.
-const RATE_TIME: Duration = Duration::from_secs(1_000_000);
 
 /// Folds one report after another, so that the counters of families never fall.
 #[derive(Clone, Debug, Default)]
@@ -187,166 +182,10 @@ fn group_of_family(name: &Name, members: &[Member<'_>]) -> GroupReport {
     GroupReport {
         name: name.clone(),
         named: members.iter().any(|(_, group)| group.named),
-        values: fold.map(|fold| group_values(&read, fold)),
+        values: fold.is_some().then(|| GroupValues::of_family(&read)),
         consumers: None,
+        fold,
     }
-}
-
-fn group_values(members: &[GroupValues], fold: Arc<GroupFold>) -> GroupValues {
-    let silent = || members.iter().map(|values| values.silent_consumers);
-    GroupValues {
-        lag: lag(members),
-        lag_seconds: longest(members.iter().map(|values| Some(values.lag_seconds?.0))).map(Age),
-        last_delivered_id: members.iter().map(|values| values.last_delivered_id).min().unwrap_or_default(),
-        last_delivered_id_age: longest(members.iter().map(|values| Some(values.last_delivered_id_age?.0)))
-            .map(Age),
-        last_delivery_age: members.iter().filter_map(|values| values.last_delivery_age).min(),
-        entries_read: sum_of_all(members.iter().map(|values| values.entries_read)),
-        messages_pending: sum(members.iter().map(|values| values.messages_pending)),
-        messages_released: sum_of_all(members.iter().map(|values| values.messages_released)),
-        oldest_pending: oldest_pending(members),
-        pending_orphaned: sum_of_all(members.iter().map(|values| values.pending_orphaned)),
-        pending_census: census(members),
-        consumers: sum(members.iter().map(|values| values.consumers)),
-        consumers_growth: sum_of_known(members.iter().map(|values| values.consumers_growth)),
-        silent_consumers: sum_of_all(silent().map(|silent| Some(silent?.idle)))
-            .zip(sum_of_all(silent().map(|silent| Some(silent?.stranded))))
-            .map(|(idle, stranded)| SilentConsumers { idle, stranded }),
-        entries_lost: sum_of_known(members.iter().map(|values| values.entries_lost)),
-        loss_estimate: largest(members.iter().map(|values| values.loss_estimate), LossEstimate::ratio),
-        retention_used: largest(members.iter().map(|values| values.retention_used), Retention::ratio),
-        time_to_loss: members.iter().filter_map(|values| values.time_to_loss).min(),
-        entries_delivered: sum_of_known(members.iter().map(|values| values.entries_delivered)),
-        entries_acknowledged: sum_of_known(members.iter().map(|values| values.entries_acknowledged)),
-        drain_time: longest_of_all(members.iter().map(|values| values.drain_time)),
-        added_rate: rate(members.iter().map(|values| values.added_rate)),
-        delivered_rate: rate(members.iter().map(|values| values.delivered_rate)),
-        pending_dropped: sum(members.iter().map(|values| values.pending_dropped)),
-        recreation: None,
-        status: status(members),
-        fold: Some(fold),
-    }
-}
-
-fn lag(members: &[GroupValues]) -> Lag {
-    let min = sum(members.iter().map(|values| values.lag.min()));
-    match sum_of_all(members.iter().map(|values| values.lag.exact())) {
-        Some(lag) => Lag::Exact(lag),
-        None => Lag::Between { min, max: sum(members.iter().map(|values| values.lag.max())) },
-    }
-}
-
-/// Returns the largest of each value of the oldest pending entries.
-fn oldest_pending(members: &[GroupValues]) -> Option<OldestPending> {
-    let spans = |read: fn(&OldestPending) -> Option<Duration>| {
-        longest(members.iter().map(|values| values.oldest_pending.as_ref().and_then(read))).map(Age)
-    };
-    let entries = members.iter().filter_map(|values| match &values.oldest_pending {
-        Some(OldestPending::Entry { id, deliveries, .. }) => Some((*id, *deliveries)),
-        Some(OldestPending::Nothing) | None => None,
-    });
-    let Some(id) = entries.clone().map(|(id, _)| id).min() else {
-        let is_known = members.iter().all(|values| values.oldest_pending.is_some());
-        return is_known.then_some(OldestPending::Nothing);
-    };
-    let deliveries = entries.map(|(_, deliveries)| deliveries);
-    Some(OldestPending::Entry {
-        id,
-        consumer: None,
-        age: spans(|oldest| match oldest {
-            OldestPending::Nothing => Some(Duration::ZERO),
-            OldestPending::Entry { age, .. } => Some((*age)?.0),
-        }),
-        idle: spans(|oldest| match oldest {
-            OldestPending::Nothing => Some(Duration::ZERO),
-            OldestPending::Entry { idle, .. } => Some((*idle)?.0),
-        }),
-        deliveries: deliveries.filter(|deliveries| !is_fatal(*deliveries)).max().unwrap_or(FATAL_DELIVERIES),
-    })
-}
-
-/// Returns the sums of all censuses, without their lists. `None` until there is one for each stream with pending entries.
-fn census(members: &[GroupValues]) -> Option<PendingCensusReading> {
-    let pending = members.iter().filter(|values| values.messages_pending > 0);
-    let shown: Vec<_> =
-        pending.map(|values| GroupView::from(values).pending_census()).collect::<Option<_>>()?;
-    let age = shown.iter().map(|shown| shown.age).max()?;
-    let censuses = shown.iter().map(|shown| shown.census);
-    let nothing_pending = members.iter().find(|values| values.messages_pending == 0).map(|_| Duration::ZERO);
-    let census = PendingCensus {
-        entries: sum(censuses.clone().map(|census| census.entries)),
-        redelivered: sum(censuses.clone().map(|census| census.redelivered)),
-        failed: sum(censuses.clone().map(|census| census.failed)),
-        trimmed: sum(censuses.clone().map(|census| census.trimmed)),
-        max_deliveries: censuses.filter_map(|census| census.max_deliveries).max(),
-        max_idle: shown.iter().filter_map(|shown| shown.max_idle()).chain(nothing_pending).max(),
-        ..PendingCensus::default()
-    };
-    Some(PendingCensusReading { census: Arc::new(census), age: Age(age), unchanged_until: None })
-}
-
-/// Returns the status of a family's group: a condition holds if it does in any stream.
-fn status(members: &[GroupValues]) -> GroupStatus {
-    let statuses = || members.iter().map(|values| &values.status);
-    let conditions: ConditionSet = statuses().flat_map(|status| status.conditions.iter()).collect();
-    let partial = statuses().filter_map(|status| match status.coverage {
-        HistoryCoverage::Complete => None,
-        HistoryCoverage::Partial { remaining } => Some(remaining),
-    });
-    let coverage = partial.reduce(|one, other| one.zip(other).map(|(one, other)| one.max(other)));
-    let coverage =
-        coverage.map_or(HistoryCoverage::Complete, |remaining| HistoryCoverage::Partial { remaining });
-    let folded = GroupStatus { conditions, coverage, since: None };
-    let same = statuses().filter(|status| status.status() == folded.status());
-    GroupStatus { since: same.filter_map(|status| status.since).min(), ..folded }
-}
-
-fn rate(rates: impl Iterator<Item = Option<EntryRate>>) -> Option<EntryRate> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a rate is positive, and far below the largest number"
-    )]
-    let entries = |rate: EntryRate| (rate.per_second() * RATE_TIME.as_secs_f64()).round() as u64;
-    let entries = sum_of_all(rates.map(|rate| rate.map(entries)))?;
-    Some(EntryRate { entries, time: RATE_TIME })
-}
-
-fn sum(values: impl Iterator<Item = u64>) -> u64 {
-    values.fold(0, u64::saturating_add)
-}
-
-/// Returns the sum; `None` if one value is not known.
-fn sum_of_all(mut values: impl Iterator<Item = Option<u64>>) -> Option<u64> {
-    values.try_fold(0, |sum: u64, value| Some(sum.saturating_add(value?)))
-}
-
-/// Returns the sum of those that are known; `None` if there is none.
-fn sum_of_known(values: impl Iterator<Item = Option<u64>>) -> Option<u64> {
-    values.flatten().reduce(u64::saturating_add)
-}
-
-/// Returns the longest time; `None` if one is not known.
-fn longest_of_all(values: impl Iterator<Item = Option<Duration>>) -> Option<Duration> {
-    values.collect::<Option<Vec<_>>>()?.into_iter().max()
-}
-
-/// Returns the longest time that is known. `None` if there is none, or if it is 0 while another is not known.
-fn longest(values: impl Iterator<Item = Option<Duration>>) -> Option<Duration> {
-    largest(values, |time| time.as_secs_f64())
-}
-
-/// Returns the value with the largest number of those that are known. `None` as for [`longest`].
-fn largest<T: Copy>(values: impl Iterator<Item = Option<T>>, number: impl Fn(T) -> f64) -> Option<T> {
-    let (mut best, mut is_unknown) = (None, false);
-    for value in values {
-        match value {
-            None => is_unknown = true,
-            Some(value) if best.is_none_or(|best| number(best) < number(value)) => best = Some(value),
-            Some(_) => {}
-        }
-    }
-    best.filter(|best| !is_unknown || number(*best) > 0.0)
 }
 
 impl FamilyCounters {
@@ -462,11 +301,12 @@ impl<const N: usize> Default for MemberCounters<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Lag;
 
     fn group(name: &str, lost: Option<u64>, delivered: Option<u64>) -> GroupReport {
         let values =
             GroupValues { entries_lost: lost, entries_delivered: delivered, ..GroupValues::default() };
-        GroupReport { name: Name::from(name), named: false, values: Some(values), consumers: None }
+        GroupReport::new(Name::from(name), Some(values))
     }
 
     fn member(key: &str, entries_added: u64, groups: Vec<GroupReport>) -> StreamReport {
@@ -643,7 +483,7 @@ mod tests {
         let lagging = |lag| GroupValues { lag: Lag::Exact(lag), ..GroupValues::default() };
         let with = |key, lag| {
             let values = Some(lagging(lag));
-            let group = GroupReport { name: Name::from("g"), named: true, values, consumers: None };
+            let group = GroupReport { named: true, ..GroupReport::new(Name::from("g"), values) };
             member(key, 0, vec![group])
         };
         let mut refused = member("c", 0, Vec::new());
@@ -653,7 +493,7 @@ mod tests {
         };
         let group = fold(vec![with("a", 3), with("b", 7), refused.clone()]);
         let values = group.values.as_ref().expect("the group is there");
-        let worst = values.fold.as_ref().map(|fold| fold.worst.key.to_string());
+        let worst = group.fold.as_ref().map(|fold| fold.worst.key.to_string());
         assert_eq!((values.lag, worst.as_deref()), (Lag::Exact(10), Some("b")));
 
         // The lag of its group may be any.

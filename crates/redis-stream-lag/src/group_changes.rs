@@ -230,12 +230,7 @@ mod tests {
                 consumers: consumers.len() as u64,
                 ..GroupValues::default()
             };
-            GroupReport {
-                name: Name::from("g"),
-                named: false,
-                values: Some(values),
-                consumers: Some(consumers),
-            }
+            GroupReport { consumers: Some(consumers), ..GroupReport::new(Name::from("g"), Some(values)) }
         };
         for (consumers_before, position, consumers, entries_read, max_deleted, expected, case) in [
             (&["c"][..], 0, &[][..], None, 0, true, "created again at 0"),

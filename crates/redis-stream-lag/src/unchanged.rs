@@ -4,39 +4,8 @@
 //! that by a little. They are compared with the reading that the values were derived from, so that what they miss does not
 //! add up.
 
-use std::time::Duration;
-
-use crate::report::{
-    Age, ConsumerReport, EntryRate, GroupReport, GroupStatus, GroupValues, HistoryCoverage, OldestPending,
-    PendingCensusReading, StreamReport,
-};
-
-/// Difference by which an age that the server reports may miss the one that it should have grown to: the server reads its
-/// clock a little before it reads the stream.
-const TOLERANCE: Duration = Duration::from_millis(20);
-/// The same of times since a poll, by the caller's clock: a stream is read sooner or later in a poll.
-const POLL_TOLERANCE: Duration = Duration::from_secs(1);
-/// The same of an age by an ID.
-const EXACT: Duration = Duration::ZERO;
-
-/// The reading that the values before were derived from, and the present one, by the server's clock.
-#[derive(Clone, Copy)]
-struct Readings {
-    before: Duration,
-    now: Duration,
-}
-
-impl Readings {
-    /// Returns true if an age has grown by the time between the readings, or is not known in both.
-    fn has_grown(self, before: Option<Age>, now: Option<Age>, tolerance: Duration) -> bool {
-        match (before, now) {
-            (Some(Age(before)), Some(Age(now))) => {
-                before.saturating_add(self.now - self.before).abs_diff(now) <= tolerance
-            }
-            (before, now) => before == now,
-        }
-    }
-}
+use crate::group_values::{Readings, TOLERANCE};
+use crate::report::{ConsumerReport, GroupReport, StreamReport};
 
 /// Returns true if all of two lists correspond.
 fn all<T>(before: &[T], now: &[T], is_same: impl Fn(&T, &T) -> bool) -> bool {
@@ -58,7 +27,7 @@ impl StreamReport {
 
 impl GroupReport {
     fn is_unchanged_since(&self, before: &Self, readings: Readings) -> bool {
-        let Self { name, named, values, consumers } = self;
+        let Self { name, named, values, consumers, fold } = self;
         let are_values_unchanged = match (&before.values, values) {
             (Some(before), Some(now)) => now.is_unchanged_since(before, readings),
             (before, now) => before == now,
@@ -69,7 +38,9 @@ impl GroupReport {
             }
             (before, now) => before == now,
         };
-        (name, named) == (&before.name, &before.named) && are_values_unchanged && are_consumers_unchanged()
+        (name, named, fold) == (&before.name, &before.named, &before.fold)
+            && are_values_unchanged
+            && are_consumers_unchanged()
     }
 }
 
@@ -83,134 +54,16 @@ impl ConsumerReport {
     }
 }
 
-impl GroupValues {
-    fn is_unchanged_since(&self, before: &Self, readings: Readings) -> bool {
-        // All fields, so that none is forgotten.
-        let Self {
-            lag,
-            lag_seconds,
-            last_delivered_id,
-            last_delivered_id_age,
-            last_delivery_age,
-            entries_read,
-            messages_pending,
-            messages_released,
-            oldest_pending,
-            pending_orphaned,
-            pending_census,
-            consumers,
-            consumers_growth,
-            silent_consumers,
-            entries_lost,
-            loss_estimate,
-            retention_used,
-            time_to_loss,
-            entries_delivered,
-            entries_acknowledged,
-            drain_time,
-            added_rate,
-            delivered_rate,
-            pending_dropped,
-            recreation,
-            status,
-            fold,
-        } = self;
-        let is_position_same = (lag, last_delivered_id, entries_read, consumers, entries_lost)
-            == (&before.lag, &before.last_delivered_id, &before.entries_read, &before.consumers, &before.entries_lost)
-            && (loss_estimate, retention_used, time_to_loss, drain_time)
-                == (&before.loss_estimate, &before.retention_used, &before.time_to_loss, &before.drain_time)
-            && *consumers_growth == before.consumers_growth
-            && (entries_delivered, recreation, fold)
-                == (&before.entries_delivered, &before.recreation, &before.fold)
-            && is_same_rate(before.added_rate, *added_rate)
-            && is_same_rate(before.delivered_rate, *delivered_rate)
-            // Of a group without lag, no entry waits at any time.
-            && (lag.max() == 0 || readings.has_grown(before.lag_seconds, *lag_seconds, EXACT))
-            && readings.has_grown(before.last_delivered_id_age, *last_delivered_id_age, EXACT)
-            && readings.has_grown(before.last_delivery_age, *last_delivery_age, POLL_TOLERANCE);
-        let is_pending_same = || {
-            (messages_pending, messages_released, pending_orphaned, silent_consumers)
-                == (
-                    &before.messages_pending,
-                    &before.messages_released,
-                    &before.pending_orphaned,
-                    &before.silent_consumers,
-                )
-                && (entries_acknowledged, pending_dropped)
-                    == (&before.entries_acknowledged, &before.pending_dropped)
-                && is_oldest_unchanged(before.oldest_pending.as_ref(), oldest_pending.as_ref(), readings)
-                && is_census_unchanged(before.pending_census.as_ref(), pending_census.as_ref(), readings)
-        };
-        is_position_same && is_pending_same() && is_status_unchanged(&before.status, status, readings)
-    }
-}
-
-/// No entry over one time is as many as none over another.
-fn is_same_rate(before: Option<EntryRate>, now: Option<EntryRate>) -> bool {
-    let is_zero = |rate: Option<EntryRate>| rate.is_some_and(|rate| rate.entries == 0);
-    before == now || is_zero(before) && is_zero(now)
-}
-
-fn is_oldest_unchanged(
-    before: Option<&OldestPending>,
-    now: Option<&OldestPending>,
-    readings: Readings,
-) -> bool {
-    match (before, now) {
-        (
-            Some(OldestPending::Entry {
-                id: id_before,
-                consumer: consumer_before,
-                age: age_before,
-                idle: idle_before,
-                deliveries: deliveries_before,
-            }),
-            Some(OldestPending::Entry { id, consumer, age, idle, deliveries }),
-        ) => {
-            (id, consumer, deliveries) == (id_before, consumer_before, deliveries_before)
-                && readings.has_grown(*age_before, *age, EXACT)
-                && readings.has_grown(*idle_before, *idle, TOLERANCE)
-        }
-        (before, now) => before == now,
-    }
-}
-
-fn is_census_unchanged(
-    before: Option<&PendingCensusReading>,
-    now: Option<&PendingCensusReading>,
-    readings: Readings,
-) -> bool {
-    let (Some(before), Some(now)) = (before, now) else { return before == now };
-    let until = (before.unchanged_until, now.unchanged_until);
-    // The list was unchanged until each of the readings.
-    let is_current = until == (Some(readings.before), Some(readings.now));
-    let is_as_old = match is_current {
-        true => before.age == now.age,
-        false => {
-            until.0 == until.1
-                && until.0 != Some(readings.before)
-                && readings.has_grown(Some(before.age), Some(now.age), TOLERANCE)
-        }
-    };
-    is_as_old && before.census == now.census
-}
-
-fn is_status_unchanged(before: &GroupStatus, now: &GroupStatus, readings: Readings) -> bool {
-    let GroupStatus { conditions, coverage, since } = now;
-    let is_covered = match (before.coverage, *coverage) {
-        (
-            HistoryCoverage::Partial { remaining: Some(before) },
-            HistoryCoverage::Partial { remaining: Some(now) },
-        ) => before.saturating_sub(readings.now - readings.before).abs_diff(now) <= POLL_TOLERANCE,
-        (before, now) => before == now,
-    };
-    (conditions, since) == (&before.conditions, &before.since) && is_covered
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::report::{Lag, ReportedStream, Status, StreamValues};
+    use crate::report::Age;
+    use crate::report::{
+        EntryRate, GroupStatus, GroupValues, HistoryCoverage, Lag, OldestPending, PendingCensusReading,
+        ReportedStream, Status, StreamValues,
+    };
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
 
@@ -255,7 +108,7 @@ mod tests {
         let consumer =
             ConsumerReport { name: Name::from("c"), messages_pending: 1, idle: Age(s(idle)), inactive: None };
         let (name, values, consumers) = (Name::from("g"), Some(values), Some(vec![consumer]));
-        let groups = vec![GroupReport { name, named: false, values, consumers }];
+        let groups = vec![GroupReport { consumers, ..GroupReport::new(name, values) }];
         let report = StreamReport::new(Name::from("s"), Some(StreamValues::default()), groups);
         StreamReport { read_at: READ_AT + s(time), ..report }
     }

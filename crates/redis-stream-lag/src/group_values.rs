@@ -1,0 +1,821 @@
+//! The values of a group: each with its unit, its source and the meaning of its absence; how their ages grow, whether two
+//! readings differ in more than that, and how the values of a family's streams become one.
+//!
+//! A family has sums, and maxima of ages, as the rows of the exporter's table of values state. A value that one stream does
+//! not know is not known of the family, except where the largest or smallest of the others is a bound that holds in any case.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage};
+use crate::fold::{largest, longest, longest_of_all, sum, sum_of_all, sum_of_known};
+use crate::question::{FATAL_DELIVERIES, is_fatal};
+use crate::snapshot::ConsumerInfo;
+use redis_stream_core::id::StreamId;
+use redis_stream_core::name::Name;
+
+/// Difference by which an age that the server reports may miss the one that it should have grown to: the server reads its
+/// clock a little before it reads the stream.
+pub(crate) const TOLERANCE: Duration = Duration::from_millis(20);
+
+/// The same of times since a poll, by the caller's clock: a stream is read sooner or later in a poll.
+const POLL_TOLERANCE: Duration = Duration::from_secs(1);
+
+/// The same of an age by an ID.
+const EXACT: Duration = Duration::ZERO;
+/// The time in which a family's rate is expressed: long enough for six digits after the point.
+const RATE_TIME: Duration = Duration::from_secs(1_000_000);
+
+/// The values of a group. The default is a group about which nothing is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupValues {
+    /// Number of entries in the stream with an ID above last-delivered-id. Derived as described in the
+    /// [crate documentation](crate); never the server's own `lag`.
+    pub lag: Lag,
+    /// Age of the oldest undelivered entry, by its ID and the server's clock. Zero if every entry was delivered; `None`
+    /// while that entry is not known, or if its ID is not a timestamp.
+    pub lag_seconds: Option<Age>,
+    /// The ID up to which entries were delivered to the group. Source: XINFO GROUPS last-delivered-id.
+    pub last_delivered_id: StreamId,
+    /// Age of last-delivered-id, by the server's clock. `None` if the ID is not a timestamp, such as `0-0`.
+    pub last_delivered_id_age: Option<Age>,
+    /// Time since a reading in which last-delivered-id had advanced, by the server's clock. `None` until one was seen.
+    pub last_delivery_age: Option<Age>,
+    /// The server's own counter. Source: XINFO GROUPS entries-read. `None` before server 7.0, usually on replicas
+    /// before 7.4, and where the server itself does not know it. It may be wrong; see [`lag`](Self::lag).
+    pub entries_read: Option<u64>,
+    /// Number of entries delivered and not acknowledged. Source: XINFO GROUPS pending.
+    pub messages_pending: u64,
+    /// Number of pending entries that were released by XNACK and belong to no consumer: pending less the sum of the
+    /// consumers' pending, the smaller of this and the last reading, since an entry that is acknowledged between the two
+    /// replies looks released. `None` before server 8.8, and where consumers are not read. Source: XINFO CONSUMERS.
+    pub messages_released: Option<u64>,
+    /// The pending entry with the smallest ID. `None` if it is not known. Source: XPENDING.
+    pub oldest_pending: Option<OldestPending>,
+    /// Number of pending IDs whose entries were trimmed or deleted, so that they can no longer be processed. More than 1,000
+    /// below the first entry are as of the last census. `None` until it has counted so many, and if entries were deleted
+    /// above the oldest pending one and the pending IDs are too many to look up. Source: XPENDING, XRANGE.
+    pub pending_orphaned: Option<u64>,
+    /// The last census of the pending entries. `None` until one has ended, and if nothing is pending. Source: XPENDING.
+    pub pending_census: Option<PendingCensusReading>,
+    /// Number of consumers. Source: XINFO GROUPS consumers.
+    pub consumers: u64,
+    /// Consumers by which the group has grown since a day before; 0 if it has not. `None` until the group was observed
+    /// for a day.
+    pub consumers_growth: Option<u64>,
+    /// Consumers that are idle for longer than [`max_idle`](crate::snapshot::ConsumerLimit::max_idle). `None` where
+    /// consumers are not read.
+    pub silent_consumers: Option<SilentConsumers>,
+    /// Number of entries removed from the stream before they were delivered to the group, since the group was first
+    /// seen. `None` before server 7.0, and while a loss is seen that cannot be confirmed. A lower bound: a loss that the
+    /// group has read past by the next reading leaves no evidence.
+    pub entries_lost: Option<u64>,
+    /// The estimated share of the entries added at present that the group loses. `None` unless it is losing, until a loss
+    /// was observed, while there are too few readings, and if the group reads too often to be observed.
+    pub loss_estimate: Option<LossEstimate>,
+    /// The part of the retained entries that the group has not been delivered. `None` while the lag is not known, and
+    /// until this stream was seen to be trimmed without regard to its slowest group, which needs server 7.0.
+    pub retention_used: Option<Retention>,
+    /// Time until trimming reaches the oldest entry that the group was not delivered, or has not acknowledged, at the pace
+    /// at which the first entry moves. `None` where trims were not seen to disregard the slowest group, and for the first
+    /// [window](crate::snapshot::StreamReading::window). Pending entries that are gone already do not count.
+    pub time_to_loss: Option<Duration>,
+    /// Number of entries that the group moved past since it was first seen, less [those known to be
+    /// lost](Self::entries_lost). What it skips by XGROUP SETID counts too, and what it is delivered again counts again.
+    /// `None` while the lag is not known exactly, and before server 7.0.
+    pub entries_delivered: Option<u64>,
+    /// [Entries delivered](Self::entries_delivered), less the growth of the pending ones: those acknowledged, delivered
+    /// with NOACK, or dropped with their consumer. `None` as for that.
+    pub entries_acknowledged: Option<u64>,
+    /// Time until the lag is gone if it goes on shrinking as over the [window](crate::snapshot::StreamReading::window). Zero
+    /// if there is none; `None` while it does not shrink or is not known exactly, and in the first quarter of a window.
+    pub drain_time: Option<Duration>,
+    /// The rate at which entries were added to the stream over the window. `None` as for `drain_time`, and before server 7.0.
+    pub added_rate: Option<EntryRate>,
+    /// The rate at which entries were delivered to the group over the window. `None` as for `added_rate`.
+    pub delivered_rate: Option<EntryRate>,
+    /// Number of pending entries, at most, that were dropped with their consumers by XGROUP DELCONSUMER, since the group
+    /// was first seen: entries of consumers that are gone, as far as the PEL has become smaller. The server does not tell
+    /// them from entries acknowledged just before. Source: XINFO CONSUMERS.
+    pub pending_dropped: u64,
+    /// The last time that the group was seen to have been destroyed and created again.
+    pub recreation: Option<Recreation>,
+    /// The group's conditions over the [window](crate::snapshot::StreamReading::window).
+    pub status: GroupStatus,
+}
+
+impl GroupValues {
+    /// Returns the values of a family's group, from those of each stream.
+    pub(crate) fn of_family(members: &[Self]) -> Self {
+        let silent = || members.iter().map(|values| values.silent_consumers);
+        Self {
+            lag: lag(members),
+            lag_seconds: longest(members.iter().map(|values| Some(values.lag_seconds?.0))).map(Age),
+            last_delivered_id: members
+                .iter()
+                .map(|values| values.last_delivered_id)
+                .min()
+                .unwrap_or_default(),
+            last_delivered_id_age: longest(
+                members.iter().map(|values| Some(values.last_delivered_id_age?.0)),
+            )
+            .map(Age),
+            last_delivery_age: members.iter().filter_map(|values| values.last_delivery_age).min(),
+            entries_read: sum_of_all(members.iter().map(|values| values.entries_read)),
+            messages_pending: sum(members.iter().map(|values| values.messages_pending)),
+            messages_released: sum_of_all(members.iter().map(|values| values.messages_released)),
+            oldest_pending: oldest_pending(members),
+            pending_orphaned: sum_of_all(members.iter().map(|values| values.pending_orphaned)),
+            pending_census: census(members),
+            consumers: sum(members.iter().map(|values| values.consumers)),
+            consumers_growth: sum_of_known(members.iter().map(|values| values.consumers_growth)),
+            silent_consumers: sum_of_all(silent().map(|silent| Some(silent?.idle)))
+                .zip(sum_of_all(silent().map(|silent| Some(silent?.stranded))))
+                .map(|(idle, stranded)| SilentConsumers { idle, stranded }),
+            entries_lost: sum_of_known(members.iter().map(|values| values.entries_lost)),
+            loss_estimate: largest(members.iter().map(|values| values.loss_estimate), LossEstimate::ratio),
+            retention_used: largest(members.iter().map(|values| values.retention_used), Retention::ratio),
+            time_to_loss: members.iter().filter_map(|values| values.time_to_loss).min(),
+            entries_delivered: sum_of_known(members.iter().map(|values| values.entries_delivered)),
+            entries_acknowledged: sum_of_known(members.iter().map(|values| values.entries_acknowledged)),
+            drain_time: longest_of_all(members.iter().map(|values| values.drain_time)),
+            added_rate: rate(members.iter().map(|values| values.added_rate)),
+            delivered_rate: rate(members.iter().map(|values| values.delivered_rate)),
+            pending_dropped: sum(members.iter().map(|values| values.pending_dropped)),
+            recreation: None,
+            status: status(members),
+        }
+    }
+
+    /// Returns true if these are the values before but for ages, which have grown.
+    pub(crate) fn is_unchanged_since(&self, before: &Self, readings: Readings) -> bool {
+        // Of a group without lag, no entry waits at any time.
+        let have_ages_grown = (self.lag.max() == 0
+            || readings.has_grown(before.lag_seconds, self.lag_seconds, EXACT))
+            && readings.has_grown(before.last_delivered_id_age, self.last_delivered_id_age, EXACT)
+            && readings.has_grown(before.last_delivery_age, self.last_delivery_age, POLL_TOLERANCE)
+            && is_oldest_unchanged(before.oldest_pending.as_ref(), self.oldest_pending.as_ref(), readings)
+            && is_census_unchanged(before.pending_census.as_ref(), self.pending_census.as_ref(), readings)
+            && is_status_unchanged(&before.status, &self.status, readings)
+            && is_same_rate(before.added_rate, self.added_rate)
+            && is_same_rate(before.delivered_rate, self.delivered_rate);
+        let with_ages_before = || Self {
+            lag_seconds: before.lag_seconds,
+            last_delivered_id_age: before.last_delivered_id_age,
+            last_delivery_age: before.last_delivery_age,
+            oldest_pending: before.oldest_pending.clone(),
+            pending_census: before.pending_census.clone(),
+            status: before.status,
+            added_rate: before.added_rate,
+            delivered_rate: before.delivered_rate,
+            ..self.clone()
+        };
+        have_ages_grown && with_ages_before() == *before
+    }
+}
+
+fn lag(members: &[GroupValues]) -> Lag {
+    let min = sum(members.iter().map(|values| values.lag.min()));
+    match sum_of_all(members.iter().map(|values| values.lag.exact())) {
+        Some(lag) => Lag::Exact(lag),
+        None => Lag::Between { min, max: sum(members.iter().map(|values| values.lag.max())) },
+    }
+}
+
+/// Returns the largest of each value of the oldest pending entries.
+fn oldest_pending(members: &[GroupValues]) -> Option<OldestPending> {
+    let spans = |read: fn(&OldestPending) -> Option<Duration>| {
+        longest(members.iter().map(|values| values.oldest_pending.as_ref().and_then(read))).map(Age)
+    };
+    let entries = members.iter().filter_map(|values| match &values.oldest_pending {
+        Some(OldestPending::Entry { id, deliveries, .. }) => Some((*id, *deliveries)),
+        Some(OldestPending::Nothing) | None => None,
+    });
+    let Some(id) = entries.clone().map(|(id, _)| id).min() else {
+        let is_known = members.iter().all(|values| values.oldest_pending.is_some());
+        return is_known.then_some(OldestPending::Nothing);
+    };
+    let deliveries = entries.map(|(_, deliveries)| deliveries);
+    Some(OldestPending::Entry {
+        id,
+        consumer: None,
+        age: spans(|oldest| match oldest {
+            OldestPending::Nothing => Some(Duration::ZERO),
+            OldestPending::Entry { age, .. } => Some((*age)?.0),
+        }),
+        idle: spans(|oldest| match oldest {
+            OldestPending::Nothing => Some(Duration::ZERO),
+            OldestPending::Entry { idle, .. } => Some((*idle)?.0),
+        }),
+        deliveries: deliveries.filter(|deliveries| !is_fatal(*deliveries)).max().unwrap_or(FATAL_DELIVERIES),
+    })
+}
+
+/// Returns the sums of all censuses, without their lists. `None` until there is one for each stream with pending entries.
+fn census(members: &[GroupValues]) -> Option<PendingCensusReading> {
+    let pending = members.iter().filter(|values| values.messages_pending > 0);
+    let shown: Vec<_> =
+        pending.map(|values| GroupView::from(values).pending_census()).collect::<Option<_>>()?;
+    let age = shown.iter().map(|shown| shown.age).max()?;
+    let censuses = shown.iter().map(|shown| shown.census);
+    let nothing_pending = members.iter().find(|values| values.messages_pending == 0).map(|_| Duration::ZERO);
+    let census = PendingCensus {
+        entries: sum(censuses.clone().map(|census| census.entries)),
+        redelivered: sum(censuses.clone().map(|census| census.redelivered)),
+        failed: sum(censuses.clone().map(|census| census.failed)),
+        trimmed: sum(censuses.clone().map(|census| census.trimmed)),
+        max_deliveries: censuses.filter_map(|census| census.max_deliveries).max(),
+        max_idle: shown.iter().filter_map(|shown| shown.max_idle()).chain(nothing_pending).max(),
+        ..PendingCensus::default()
+    };
+    Some(PendingCensusReading { census: Arc::new(census), age: Age(age), unchanged_until: None })
+}
+
+/// Returns the status of a family's group: a condition holds if it does in any stream.
+fn status(members: &[GroupValues]) -> GroupStatus {
+    let statuses = || members.iter().map(|values| &values.status);
+    let conditions: ConditionSet = statuses().flat_map(|status| status.conditions.iter()).collect();
+    let partial = statuses().filter_map(|status| match status.coverage {
+        HistoryCoverage::Complete => None,
+        HistoryCoverage::Partial { remaining } => Some(remaining),
+    });
+    let coverage = partial.reduce(|one, other| one.zip(other).map(|(one, other)| one.max(other)));
+    let coverage =
+        coverage.map_or(HistoryCoverage::Complete, |remaining| HistoryCoverage::Partial { remaining });
+    let folded = GroupStatus { conditions, coverage, since: None };
+    let same = statuses().filter(|status| status.status() == folded.status());
+    GroupStatus { since: same.filter_map(|status| status.since).min(), ..folded }
+}
+
+fn rate(rates: impl Iterator<Item = Option<EntryRate>>) -> Option<EntryRate> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is positive, and far below the largest number"
+    )]
+    let entries = |rate: EntryRate| (rate.per_second() * RATE_TIME.as_secs_f64()).round() as u64;
+    let entries = sum_of_all(rates.map(|rate| rate.map(entries)))?;
+    Some(EntryRate { entries, time: RATE_TIME })
+}
+
+/// The reading that the values before were derived from, and the present one, by the server's clock.
+#[derive(Clone, Copy)]
+pub(crate) struct Readings {
+    pub(crate) before: Duration,
+    pub(crate) now: Duration,
+}
+
+impl Readings {
+    /// Returns true if an age has grown by the time between the readings, or is not known in both.
+    pub(crate) fn has_grown(self, before: Option<Age>, now: Option<Age>, tolerance: Duration) -> bool {
+        match (before, now) {
+            (Some(Age(before)), Some(Age(now))) => {
+                before.saturating_add(self.now - self.before).abs_diff(now) <= tolerance
+            }
+            (before, now) => before == now,
+        }
+    }
+}
+
+/// No entry over one time is as many as none over another.
+fn is_same_rate(before: Option<EntryRate>, now: Option<EntryRate>) -> bool {
+    let is_zero = |rate: Option<EntryRate>| rate.is_some_and(|rate| rate.entries == 0);
+    before == now || is_zero(before) && is_zero(now)
+}
+
+fn is_oldest_unchanged(
+    before: Option<&OldestPending>,
+    now: Option<&OldestPending>,
+    readings: Readings,
+) -> bool {
+    match (before, now) {
+        (
+            Some(OldestPending::Entry {
+                id: id_before,
+                consumer: consumer_before,
+                age: age_before,
+                idle: idle_before,
+                deliveries: deliveries_before,
+            }),
+            Some(OldestPending::Entry { id, consumer, age, idle, deliveries }),
+        ) => {
+            (id, consumer, deliveries) == (id_before, consumer_before, deliveries_before)
+                && readings.has_grown(*age_before, *age, EXACT)
+                && readings.has_grown(*idle_before, *idle, TOLERANCE)
+        }
+        (before, now) => before == now,
+    }
+}
+
+fn is_census_unchanged(
+    before: Option<&PendingCensusReading>,
+    now: Option<&PendingCensusReading>,
+    readings: Readings,
+) -> bool {
+    let (Some(before), Some(now)) = (before, now) else { return before == now };
+    let until = (before.unchanged_until, now.unchanged_until);
+    // The list was unchanged until each of the readings.
+    let is_current = until == (Some(readings.before), Some(readings.now));
+    let is_as_old = match is_current {
+        true => before.age == now.age,
+        false => {
+            until.0 == until.1
+                && until.0 != Some(readings.before)
+                && readings.has_grown(Some(before.age), Some(now.age), TOLERANCE)
+        }
+    };
+    is_as_old && before.census == now.census
+}
+
+fn is_status_unchanged(before: &GroupStatus, now: &GroupStatus, readings: Readings) -> bool {
+    let GroupStatus { conditions, coverage, since } = now;
+    let is_covered = match (before.coverage, *coverage) {
+        (
+            HistoryCoverage::Partial { remaining: Some(before) },
+            HistoryCoverage::Partial { remaining: Some(now) },
+        ) => before.saturating_sub(readings.now - readings.before).abs_diff(now) <= POLL_TOLERANCE,
+        (before, now) => before == now,
+    };
+    (conditions, since) == (&before.conditions, &before.since) && is_covered
+}
+
+/// An age as of the reading that a stream's values were derived from. [`GroupView`] and [`ConsumerView`] return it as of the
+/// last reading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Age(pub Duration);
+
+/// The values of a group as of the last reading of its stream.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupView<'a> {
+    values: &'a GroupValues,
+    read_at: Duration,
+    unchanged_for: Duration,
+}
+
+impl<'a> GroupView<'a> {
+    /// Returns values that were derived from an earlier reading, as of the last one.
+    pub(crate) fn later(values: &'a GroupValues, read_at: Duration, unchanged_for: Duration) -> Self {
+        Self { values, read_at, unchanged_for }
+    }
+
+    /// Returns an age as of the last reading.
+    #[must_use]
+    pub fn age(&self, age: Age) -> Duration {
+        age.0.saturating_add(self.unchanged_for)
+    }
+
+    /// Returns the age of the oldest undelivered entry: see [`GroupValues::lag_seconds`].
+    #[must_use]
+    pub fn lag_seconds(&self) -> Option<Duration> {
+        let age = self.values.lag_seconds?;
+        // Without lag, no entry waits at any time.
+        Some(if self.values.lag.max() == 0 { age.0 } else { self.age(age) })
+    }
+
+    /// Returns the age of last-delivered-id: see [`GroupValues::last_delivered_id_age`].
+    #[must_use]
+    pub fn last_delivered_id_age(&self) -> Option<Duration> {
+        self.values.last_delivered_id_age.map(|age| self.age(age))
+    }
+
+    /// Returns the time since the last delivery that was seen: see [`GroupValues::last_delivery_age`].
+    #[must_use]
+    pub fn last_delivery_age(&self) -> Option<Duration> {
+        self.values.last_delivery_age.map(|age| self.age(age))
+    }
+
+    /// Returns the last census of the pending entries: see [`GroupValues::pending_census`].
+    #[must_use]
+    pub fn pending_census(&self) -> Option<CensusView<'a>> {
+        let PendingCensusReading { census, age, unchanged_until } = self.values.pending_census.as_ref()?;
+        // As long as the stream does not change, its lists of pending entries do not either.
+        let is_unchanged = *unchanged_until == Some(self.read_at);
+        let grown = if is_unchanged { Duration::ZERO } else { self.unchanged_for };
+        Some(CensusView {
+            census,
+            age: age.0.saturating_add(grown),
+            unchanged_until: unchanged_until.map(|until| until + (self.unchanged_for - grown)),
+        })
+    }
+
+    /// Returns the values, whose ages may be as of an earlier reading.
+    #[must_use]
+    pub fn values(&self) -> &'a GroupValues {
+        self.values
+    }
+
+    /// Returns the time until the status is known, if it is `unknown`; `None` if it is not, or if that cannot be told.
+    #[must_use]
+    pub fn unknown_for(&self) -> Option<Duration> {
+        self.values.status.unknown_for(self.unchanged_for)
+    }
+
+    /// Returns a copy of the values whose ages are as of the last reading.
+    pub(crate) fn to_values(self) -> GroupValues {
+        let grown = |age: Option<Age>| age.map(|age| Age(self.age(age)));
+        let mut values = self.values.clone();
+        values.lag_seconds = self.lag_seconds().map(Age);
+        values.last_delivered_id_age = grown(values.last_delivered_id_age);
+        values.last_delivery_age = grown(values.last_delivery_age);
+        if let Some(OldestPending::Entry { age, idle, .. }) = &mut values.oldest_pending {
+            (*age, *idle) = (grown(*age), grown(*idle));
+        }
+        values.pending_census = self.pending_census().map(|shown| PendingCensusReading {
+            census: Arc::clone(shown.census),
+            age: Age(shown.age),
+            unchanged_until: shown.unchanged_until,
+        });
+        if let HistoryCoverage::Partial { remaining: Some(remaining) } = &mut values.status.coverage {
+            *remaining = remaining.saturating_sub(self.unchanged_for);
+        }
+        values
+    }
+}
+
+impl<'a> From<&'a GroupValues> for GroupView<'a> {
+    /// Returns values that were just derived.
+    fn from(values: &'a GroupValues) -> Self {
+        Self { values, read_at: Duration::ZERO, unchanged_for: Duration::ZERO }
+    }
+}
+
+impl Deref for GroupView<'_> {
+    type Target = GroupValues;
+
+    fn deref(&self) -> &GroupValues {
+        self.values
+    }
+}
+
+/// A group that was created again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recreation {
+    /// Time of the reading that found it, by the server's clock, since the Unix epoch.
+    pub at: Duration,
+    /// Its position then.
+    pub position: NewPosition,
+}
+
+/// The position of a group that was created again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewPosition {
+    /// Below the one that it had: entries are delivered again.
+    FurtherBack,
+    /// The one that it had.
+    Same,
+    /// Above the one that it had: what it was not delivered in between is skipped.
+    Ahead,
+    /// The stream was deleted and created again too.
+    OtherStream,
+}
+
+/// Consumers that have not tried to read for long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SilentConsumers {
+    /// Number of those without pending entries: names that can be deleted. Source: XINFO CONSUMERS idle, pending.
+    pub idle: u64,
+    /// Number of those with pending entries, which only another consumer will process.
+    pub stranded: u64,
+}
+
+impl SilentConsumers {
+    /// Counts those that are idle for longer than `max_idle`.
+    pub(crate) fn of(consumers: &[ConsumerInfo], max_idle: Duration) -> Self {
+        let mut silent = Self::default();
+        for consumer in consumers {
+            let is_silent = u64::from(Duration::from_millis(consumer.idle_ms) > max_idle);
+            match consumer.pending {
+                0 => silent.idle += is_silent,
+                _ => silent.stranded += is_silent,
+            }
+        }
+        silent
+    }
+}
+
+/// The part of a stream that a group has not been delivered. At a ratio of 1 the next trim loses entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Number of undelivered entries.
+    pub lag: u64,
+    /// Number of entries in the stream.
+    pub length: u64,
+}
+
+impl Retention {
+    /// Returns `lag / length`, from 0 to 1; 0 for an empty stream.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio is good to some digits")]
+    pub fn ratio(self) -> f64 {
+        if self.length == 0 { 0.0 } else { (self.lag as f64 / self.length as f64).min(1.0) }
+    }
+}
+
+/// The rate of entries over some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRate {
+    /// Number of entries.
+    pub entries: u64,
+    /// The time, not zero.
+    pub time: Duration,
+}
+
+impl EntryRate {
+    /// Returns the number of entries per second.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a rate is good to some digits")]
+    pub fn per_second(self) -> f64 {
+        self.entries as f64 / self.time.as_secs_f64()
+    }
+}
+
+/// An estimate of what a group loses at present: of the entries added in about the last minute, weighted by their age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossEstimate {
+    /// Number of entries that the group lost.
+    pub lost: u64,
+    /// Number of entries added.
+    pub added: u64,
+}
+
+impl LossEstimate {
+    /// Returns `lost / added`, from 0 to 1; 0 if no entry was added.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio is good to some digits")]
+    pub fn ratio(self) -> f64 {
+        if self.added == 0 { 0.0 } else { (self.lost as f64 / self.added as f64).min(1.0) }
+    }
+}
+
+/// The number of entries a group is behind, as exactly as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lag {
+    /// The lag in entries.
+    Exact(u64),
+    /// The lag is not known yet, but certainly lies from `min` to `max`, both inclusive.
+    Between {
+        /// Smallest possible lag.
+        min: u64,
+        /// Largest possible lag.
+        max: u64,
+    },
+}
+
+impl Default for Lag {
+    /// Returns a lag about which nothing is known.
+    fn default() -> Self {
+        Self::Between { min: 0, max: u64::MAX }
+    }
+}
+
+impl Lag {
+    /// Returns the exact lag, or `None` if only bounds are known.
+    #[must_use]
+    pub fn exact(self) -> Option<u64> {
+        match self {
+            Self::Exact(entries) => Some(entries),
+            Self::Between { .. } => None,
+        }
+    }
+
+    /// Returns the smallest possible lag.
+    #[must_use]
+    pub fn min(self) -> u64 {
+        match self {
+            Self::Exact(entries) => entries,
+            Self::Between { min, .. } => min,
+        }
+    }
+
+    /// Returns the largest possible lag.
+    #[must_use]
+    pub fn max(self) -> u64 {
+        match self {
+            Self::Exact(entries) => entries,
+            Self::Between { max, .. } => max,
+        }
+    }
+}
+
+/// The pending entry with the smallest ID, or the fact that there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OldestPending {
+    /// No entry is pending.
+    Nothing,
+    /// The pending entry with the smallest ID.
+    Entry {
+        /// Its ID.
+        id: StreamId,
+        /// Name of its consumer; `None` if it was released by XNACK, and if the name is empty.
+        consumer: Option<Name>,
+        /// Time since the entry was added, by its ID; `None` if the ID is not a timestamp.
+        age: Option<Age>,
+        /// Time since it was last delivered; `None` if it was released by XNACK and belongs to no consumer.
+        idle: Option<Age>,
+        /// Number of deliveries, or [`FATAL_DELIVERIES`](crate::question::FATAL_DELIVERIES).
+        deliveries: u64,
+    },
+}
+
+/// The result of a census of a group's pending entries: a pass over all of them, by XPENDING. A pass over a long list takes
+/// many polls, so each entry counts as it was when it was read; entries that were first delivered after the pass began may
+/// be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PendingCensus {
+    /// Number of entries.
+    pub entries: u64,
+    /// Number of entries that were delivered more than once, without those that [failed](Self::failed).
+    pub redelivered: u64,
+    /// Number of entries that XNACK FATAL marked as failed, which replaces their number of deliveries.
+    pub failed: u64,
+    /// Number of entries with an ID below the first entry of the stream when they were read: they were trimmed or
+    /// deleted.
+    pub trimmed: u64,
+    /// Largest number of deliveries of an entry that did not fail; `None` if there is none.
+    pub max_deliveries: Option<u64>,
+    /// Longest time since a delivery when the entry was read; `None` if there is no entry that belongs to a consumer.
+    pub max_idle: Option<Duration>,
+    /// Time of the delivery that is the longest ago, by the server's clock, since the Unix epoch. `None` as for
+    /// `max_idle`.
+    pub oldest_delivery: Option<Duration>,
+    /// The entries that were delivered most often, five at most, and those that were not delivered for the longest time,
+    /// five at most. In the order of the number of deliveries, the largest first.
+    pub worst: Vec<PendingReport>,
+    /// The consumers with the most entries, ten at most; of a group in which more than 100 have entries, those that come
+    /// first in the list.
+    pub consumers: Vec<ConsumerCensus>,
+}
+
+/// A pending entry in a census.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingReport {
+    /// Its ID.
+    pub id: StreamId,
+    /// Name of the consumer; empty if it was given back by XNACK.
+    pub consumer: Name,
+    /// Number of deliveries, or [`FATAL_DELIVERIES`](crate::question::FATAL_DELIVERIES).
+    pub deliveries: u64,
+    /// Time since it was last delivered, when it was read; `None` if it was given back by XNACK.
+    pub idle: Option<Duration>,
+    /// Time when it was read, by the server's clock, since the Unix epoch.
+    pub read_at: Duration,
+}
+
+impl PendingReport {
+    /// Returns the number of deliveries; `None` if XNACK FATAL replaced it.
+    #[must_use]
+    pub fn known_deliveries(&self) -> Option<u64> {
+        Some(self.deliveries).filter(|deliveries| !is_fatal(*deliveries))
+    }
+}
+
+/// The pending entries of one consumer in a census.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerCensus {
+    /// Name of the consumer.
+    pub name: Name,
+    /// Number of its entries.
+    pub entries: u64,
+    /// Number of those that were delivered more than once.
+    pub redelivered: u64,
+    /// Longest time since one of them was delivered, when it was read.
+    pub max_idle: Duration,
+}
+
+/// The last census of a group that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingCensusReading {
+    /// Its result.
+    pub census: Arc<PendingCensus>,
+    /// Time since it ended, or since the list was last known to be as it was read, by the server's clock.
+    pub age: Age,
+    /// Time until which the list is known to be as it was read, by the server's clock, since the Unix epoch. `None` if it
+    /// may have changed since.
+    pub unchanged_until: Option<Duration>,
+}
+
+/// The last census of a group as of the last reading of its stream.
+#[derive(Clone, Copy, Debug)]
+pub struct CensusView<'a> {
+    /// Its result.
+    pub census: &'a Arc<PendingCensus>,
+    /// See [`PendingCensusReading::age`].
+    pub age: Duration,
+    /// See [`PendingCensusReading::unchanged_until`].
+    pub unchanged_until: Option<Duration>,
+}
+
+impl CensusView<'_> {
+    /// Returns the longest time for which a pending entry was not delivered again: when it was read, or
+    /// while the list was last known to be unchanged. `None` if there is no entry that belongs to a consumer.
+    #[must_use]
+    pub fn max_idle(&self) -> Option<Duration> {
+        let (until, delivered) = (self.unchanged_until, self.census.oldest_delivery);
+        let now = until.zip(delivered).map(|(until, delivered)| until.saturating_sub(delivered));
+        now.max(self.census.max_idle)
+    }
+
+    /// Returns the time since an entry was last delivered: when it was read, or while the list was last known to be
+    /// unchanged. `None` if it was given back by XNACK.
+    #[must_use]
+    pub fn idle(&self, entry: &PendingReport) -> Option<Duration> {
+        let since = self.unchanged_until.map_or(Duration::ZERO, |until| until.saturating_sub(entry.read_at));
+        Some(entry.idle? + since)
+    }
+}
+
+#[cfg(feature = "random")]
+mod random {
+    use fastrand::Rng;
+
+    use super::{
+        Age, Arc, ConditionSet, Duration, EntryRate, FATAL_DELIVERIES, GroupStatus, GroupValues,
+        HistoryCoverage, Lag, LossEstimate, OldestPending, PendingCensus, PendingCensusReading, Retention,
+        SilentConsumers, StreamId,
+    };
+    use crate::condition::Status;
+    use crate::random::{count, maybe, maybe_count, maybe_span, span};
+
+    fn status(rng: &mut Rng) -> GroupStatus {
+        let held = Status::ALL.into_iter().filter(|_| rng.u8(0..8) == 0).collect::<ConditionSet>();
+        let coverage = match rng.bool() {
+            true => HistoryCoverage::Complete,
+            false => HistoryCoverage::Partial { remaining: maybe_span(rng) },
+        };
+        GroupStatus { conditions: held, coverage, since: maybe_span(rng) }
+    }
+
+    fn oldest_pending(rng: &mut Rng) -> Option<OldestPending> {
+        let entry = OldestPending::Entry {
+            id: StreamId::new(count(rng), 0),
+            consumer: None,
+            age: maybe_span(rng).map(Age),
+            idle: maybe_span(rng).map(Age),
+            deliveries: if rng.u8(0..4) == 0 { FATAL_DELIVERIES } else { 1 + count(rng) },
+        };
+        match rng.u8(0..3) {
+            0 => None,
+            1 => Some(OldestPending::Nothing),
+            _ => Some(entry),
+        }
+    }
+
+    fn census(rng: &mut Rng) -> Option<PendingCensusReading> {
+        let census = PendingCensus {
+            entries: count(rng),
+            redelivered: count(rng),
+            failed: rng.u64(0..2),
+            max_deliveries: maybe_count(rng),
+            max_idle: maybe_span(rng),
+            oldest_delivery: maybe_span(rng),
+            ..PendingCensus::default()
+        };
+        let unchanged_until = maybe_span(rng);
+        let reading = PendingCensusReading { census: Arc::new(census), age: Age(span(rng)), unchanged_until };
+        maybe(rng, reading)
+    }
+
+    impl GroupValues {
+        /// Returns random values.
+        #[must_use]
+        pub fn random(rng: &mut Rng) -> Self {
+            let (min, more) = (count(rng), count(rng));
+            let rate = |rng: &mut Rng| {
+                let rate = EntryRate { entries: count(rng), time: Duration::from_secs(1 + rng.u64(0..9)) };
+                maybe(rng, rate)
+            };
+            let silent = SilentConsumers { idle: count(rng), stranded: count(rng) };
+            let (loss, retention) =
+                (LossEstimate { lost: count(rng), added: 9 }, Retention { lag: count(rng), length: 9 });
+            Self {
+                lag: if rng.bool() { Lag::Exact(min) } else { Lag::Between { min, max: min + more } },
+                lag_seconds: maybe_span(rng).map(Age),
+                last_delivered_id: StreamId::new(count(rng), 0),
+                last_delivered_id_age: maybe_span(rng).map(Age),
+                last_delivery_age: maybe_span(rng).map(Age),
+                entries_read: maybe_count(rng),
+                messages_pending: rng.u64(0..2),
+                messages_released: maybe_count(rng),
+                oldest_pending: oldest_pending(rng),
+                pending_orphaned: maybe_count(rng),
+                pending_census: census(rng),
+                consumers: count(rng),
+                consumers_growth: maybe_count(rng),
+                silent_consumers: maybe(rng, silent),
+                entries_lost: maybe_count(rng),
+                loss_estimate: maybe(rng, loss),
+                retention_used: maybe(rng, retention),
+                time_to_loss: maybe_span(rng),
+                entries_delivered: maybe_count(rng),
+                entries_acknowledged: maybe_count(rng),
+                drain_time: maybe_span(rng),
+                added_rate: rate(rng),
+                delivered_rate: rate(rng),
+                pending_dropped: rng.u64(0..2),
+                recreation: None,
+                status: status(rng),
+            }
+        }
+    }
+}
