@@ -296,7 +296,7 @@ fn wrong_types() {
         &[
             "web: found a list; expected a map of listen, external_url, links, enable_reload, probe_listen, tls_server_config or basic_auth_users",
             "poll: found text; expected a map of interval, timeout, stale_after, shard, discovery_interval, scan_keys_per_second, count_budget, audit_budget, audit_period, loss_sample_streams, payload_budget or memory_interval",
-            "targets[0]: found text; expected a map of name, topology, url, urls, sentinel, username, password, password_file, password_command, login_lifetime, tls, role, labels, streams or limits",
+            "targets[0]: found text; expected a map of name, topology, url, urls, sentinel, username, password, password_file, password_command, allowed_nodes, login_lifetime, tls, role, labels, streams or limits",
             "metrics: found a number; expected a map of exclude, consumer_max_idle or redis_exporter_compat",
         ],
     );
@@ -310,6 +310,14 @@ fn wrong_types() {
             "targets[0].labels: found a list; expected a map",
             "targets[0].streams: found a number; expected a list",
             "targets[0].limits: found a number; expected a map of streams, groups_per_stream or consumers_per_group",
+        ],
+    );
+    bad(
+        "targets: [{topology: cluster, url: 'redis://a', name: a, allowed_nodes: 10.0.0.0/8}, {topology: cluster, url: 'redis://b', allowed_nodes: [1, {}]}]",
+        &[
+            "targets[0].allowed_nodes: found text; expected a list",
+            "targets[1].allowed_nodes[0]: found a number; expected text (put it in quotes)",
+            "targets[1].allowed_nodes[1]: found a map; expected text",
         ],
     );
     bad_target(
@@ -382,6 +390,45 @@ fn bad_numbers_and_sizes() {
             "targets[0].limits.streams: found \"0\"; expected a whole number from 1 up",
             "targets[0].limits.groups_per_stream: found \"\"; expected a whole number from 1 up",
             "targets[0].limits.consumers_per_group: found \"99999999999\"; expected a whole number from 1 up",
+        ],
+    );
+}
+
+#[test]
+fn bad_allowed_nodes() {
+    let bad_list = |topology: &str, list: &str, faults: &[&str]| {
+        bad(&format!("targets: [{{{topology}, allowed_nodes: [{list}]}}]"), faults);
+    };
+    let cluster = "topology: cluster, url: 'redis://seed'";
+    let form = "not a host or network; expected a host name, which may contain * and ?, an address, or a network such as 10.0.0.0/8";
+    bad_list(
+        cluster,
+        "'10.0.0.0/33', '10.0.0.0/', '[::1]', 'node:6379', '', 'a b', 'redis://node', '@10.0.0.1', '10.0.*', '*', node-1",
+        &[
+            &format!("targets[0].allowed_nodes[0]: {form}"),
+            &format!("targets[0].allowed_nodes[1]: {form}"),
+            &format!("targets[0].allowed_nodes[2]: {form}"),
+            &format!("targets[0].allowed_nodes[3]: {form}"),
+            &format!("targets[0].allowed_nodes[4]: {form}"),
+            &format!("targets[0].allowed_nodes[5]: {form}"),
+            &format!("targets[0].allowed_nodes[6]: {form}"),
+            &format!("targets[0].allowed_nodes[7]: {form}"),
+            "targets[0].allowed_nodes[8]: a pattern of addresses; expected a network such as 10.0.0.0/8",
+            "targets[0].allowed_nodes[9]: a pattern of addresses; expected a network such as 10.0.0.0/8",
+        ],
+    );
+    bad_list(
+        cluster,
+        "",
+        &[
+            "targets[0].allowed_nodes: an empty list; expected at least one host or network, or no such key to allow all",
+        ],
+    );
+    bad_list(
+        "url: 'redis://cache'",
+        "cache",
+        &[
+            "targets[0].allowed_nodes: goes with topology: cluster or sentinel, whose servers name nodes; expected no such key",
         ],
     );
 }

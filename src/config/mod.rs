@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::alert::rule::Rule;
 use crate::alert::web_link::WebLink;
+use crate::config::allowed_nodes::AllowedNodes;
 use crate::config::notifiers::NotifierConfig;
 use crate::config::password_command::PasswordCommand;
 use crate::config::topology::Topology;
@@ -21,6 +22,7 @@ use redis_stream_core::name::Name;
 use redis_stream_core::secret::Secret;
 use redis_stream_core::tls::Tls;
 
+pub mod allowed_nodes;
 pub mod cursor;
 pub mod env;
 pub mod error;
@@ -140,6 +142,9 @@ pub struct Target {
     pub name: String,
     /// Topology and addresses.
     pub topology: Topology,
+    /// Where servers may send the connection: the nodes of a cluster, or the master that a sentinel names. `None`
+    /// allows all.
+    pub allowed_nodes: Option<AllowedNodes>,
     /// For `rediss://`.
     pub tls: Tls,
     /// Database number.

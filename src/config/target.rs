@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::cursor::{Cursor, Section, Text};
 use crate::config::status_window::Windows;
 use crate::config::topology::{Topology, TopologySettings};
-use crate::config::{Limits, LoginPassword, Role, StreamRule, Target, tls, topology};
+use crate::config::{Limits, LoginPassword, Role, StreamRule, Target, allowed_nodes, tls, topology};
 use redis_stream_core::glob::Glob;
 use redis_stream_core::name::Name;
 
@@ -78,6 +78,7 @@ fn read<'t>(section: &Section<'t>, windows: &Windows) -> TargetDraft<'t> {
         name_key.fault("empty; expected a name");
     }
     let TopologySettings { topology, db, username, password } = topology::read(section);
+    let allowed_nodes = allowed_nodes::read(&section.key("allowed_nodes"), topology.as_ref());
     let lifetime_key = section.key("login_lifetime");
     let login_lifetime = lifetime_key.duration(SHORTEST_LOGIN);
     if lifetime_key.is_given() && !password.as_ref().is_some_and(LoginPassword::can_change) {
@@ -110,6 +111,7 @@ fn read<'t>(section: &Section<'t>, windows: &Windows) -> TargetDraft<'t> {
     let target = topology.zip(name.as_ref()).map(|(topology, name)| Target {
         name: name.value.clone(),
         topology,
+        allowed_nodes,
         tls,
         db,
         username,

@@ -145,6 +145,15 @@ pub enum PollError {
         /// Host and port of the other node.
         node: String,
     },
+    /// A node that the servers of a target name, and the configuration does not allow.
+    #[error(
+        "{address} is not in allowed_nodes, so it is not connected to; add its host or network there if it is one of \
+         your servers"
+    )]
+    NodeNotAllowed {
+        /// Host and port.
+        address: String,
+    },
     /// No node of a cluster could be asked for the others.
     #[error("no node of the cluster can be asked: {}", listed(.0))]
     NoNode(
@@ -178,6 +187,7 @@ impl PollError {
             Self::Server { code, .. } if code == "NOPERM" => Reason::Denied,
             Self::Server { .. } => Reason::Server,
             Self::OtherHost { .. } => Reason::Moved,
+            Self::NodeNotAllowed { .. } => Reason::NodeNotAllowed,
             Self::NoNode(errors) => errors.last().map_or(Reason::Connect, Self::reason),
             Self::Protocol { .. } => Reason::Protocol,
         }

@@ -100,9 +100,19 @@ impl Access {
         Ok(Some(format!("{} is {masters}: {hint}", node.address)))
     }
 
+    /// Every connection that is sent the target's user and password is made here.
     async fn connect(&self, endpoint: &Endpoint, epoch: Epoch, deadline: Instant) -> Result<Node, PollError> {
+        if !self.is_allowed(endpoint) {
+            let address = hide_secrets(&endpoint.to_string()).into_owned();
+            return Err(PollError::NodeNotAllowed { address });
+        }
         let login = Login::of(&self.target);
         Node::connect(login, &self.dialer, endpoint, epoch, &self.metrics, deadline).await
+    }
+
+    fn is_allowed(&self, endpoint: &Endpoint) -> bool {
+        let is_seed = matches!(&self.target.topology, Topology::Cluster(seeds) if seeds.contains(endpoint));
+        is_seed || self.target.allowed_nodes.as_ref().is_none_or(|allowed| allowed.contains(endpoint))
     }
 
     /// Returns the slots that each master owns, from the view of one node.

@@ -64,27 +64,36 @@ impl ReadPlan {
     }
 
     /// Assigns redirected streams to the nodes that the redirects name. Returns the position of the first of these in
-    /// `node_reads`.
+    /// `node_reads`, and the first error of a node that could not be connected. A redirect to another host that is not
+    /// followed is no error, but a warning of the node that sent it.
     pub(super) async fn follow(
         &mut self,
         redirected: Vec<(usize, usize, Redirect)>,
         nodes: &mut Nodes,
         deadline: Instant,
-    ) -> usize {
+    ) -> (usize, Option<PollError>) {
         let first = self.node_reads.len();
+        let mut failed = None;
         // Each unreachable node is tried once; its streams wait for the next poll.
         let mut unreachable = Vec::new();
         for (at, by, redirect) in redirected {
             let by = self.node_reads[by].node;
             if unreachable.contains(&redirect.node) {
+                self.read_by[at] = None;
                 continue;
             }
             match nodes.redirected(&redirect, by, deadline_share(deadline, 3)).await {
                 Ok(node) => self.add(first, node, redirect.kind, at),
-                Err(_) => unreachable.push(redirect.node),
+                Err(error) => {
+                    unreachable.push(redirect.node);
+                    self.read_by[at] = None;
+                    if !matches!(error, PollError::OtherHost { .. }) {
+                        failed.get_or_insert(error);
+                    }
+                }
             }
         }
-        first
+        (first, failed)
     }
 
     fn add(&mut self, first: usize, node: usize, kind: RedirectKind, at: usize) {

@@ -275,7 +275,7 @@ impl Servers {
     /// Nothing could be read.
     pub(super) async fn read(
         &mut self,
-        unreachable: Option<PollError>,
+        mut unreachable: Option<PollError>,
         until: (Instant, Instant),
     ) -> Result<(Snapshot, Option<PollError>), PollError> {
         self.poll_number += 1;
@@ -289,7 +289,8 @@ impl Servers {
         let redirected = self.read_from(&mut plan, 0, until).await;
         if !redirected.is_empty() {
             self.metrics.count_errors(Reason::Moved, redirected.len() as u64);
-            let first = plan.follow(redirected, &mut self.nodes, until.1).await;
+            let (first, failed) = plan.follow(redirected, &mut self.nodes, until.1).await;
+            unreachable = unreachable.or(failed);
             // A second redirect is followed in the next poll.
             self.read_from(&mut plan, first, until).await;
         }

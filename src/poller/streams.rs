@@ -464,6 +464,7 @@ mod tests {
         Target {
             name: "t".to_owned(),
             topology: Topology::Standalone(Endpoint::Tcp(Address { host: "h".to_owned(), port: 1 })),
+            allowed_nodes: None,
             tls: Tls::default(),
             db: 0,
             username: None,

@@ -48,6 +48,8 @@ label_values! {
         Loading = "loading",
         /// The node does not have the configured role.
         Role = "role",
+        /// A node that is not in `allowed_nodes`.
+        NodeNotAllowed = "node_not_allowed",
         /// No sentinel knows the master.
         Sentinel = "sentinel",
         /// Another node of the cluster has the key now; it is read there.

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
+
 use crate::support::certificates::Authority;
 use crate::support::client::RedisClient;
 use crate::support::cluster::Cluster;
@@ -298,6 +300,86 @@ async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
         is_up(metrics) && keys.iter().all(|key| is_there(metrics, &key.as_str()))
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_node_with_a_name_that_is_not_allowed_is_left_out_until_the_list_has_it() {
+    let cluster = Cluster::start(newest(), 0, &["--cluster-preferred-endpoint-type", "hostname"]).await;
+    let keys: Vec<_> = (0..9).map(|n| format!("s{n}")).collect();
+    for key in &keys {
+        cluster.run(key, STREAM).await;
+    }
+    for (at, name) in ["localhost", "localhost", "elsewhere.example"].into_iter().enumerate() {
+        cluster.nodes[at].command::<()>(&["CONFIG", "SET", "cluster-announce-hostname", name]).await;
+    }
+    for node in &cluster.nodes {
+        wait_until(SOON, "the names are known", async || {
+            let known: String = node.command(&["CLUSTER", "NODES"]).await;
+            known.matches(",localhost").count() == 2 && known.contains(",elsewhere.example")
+        })
+        .await;
+    }
+    let of_node = async |at: usize| {
+        let mut of_node = Vec::new();
+        for key in &keys {
+            if Cluster::first_owner(cluster.slot(key).await) == at {
+                of_node.push(key.as_str());
+            }
+        }
+        of_node
+    };
+    let (others, of_the_left_out) = ([of_node(0).await, of_node(1).await].concat(), of_node(2).await);
+    let allowing = |names: &str| target_by(&cluster, "redis", &format!(", allowed_nodes: [{names}]"));
+    let config = ConfigFile::new(&allowing("Localhost"));
+    let exporter = config.serve().serving().await;
+    let node = format!("elsewhere.example:{}", cluster.nodes[2].port());
+    let found = until_within(SOON, &exporter, "the others are read", |metrics| {
+        others.iter().all(|key| metrics.get(&lag(key)) == Some(&1.0))
+            && metrics[&errors("node_not_allowed")] > 0.0
+    })
+    .await;
+    assert_eq!((found[&node_up(&node)], found[TARGET_UP]), (0.0, 0.0));
+    assert!(of_the_left_out.iter().all(|key| !found.contains_key(&lag(key))), "{found:#?}");
+    let page = exporter.get("/").await.text();
+    assert!(page.contains(&format!("{node} is not in allowed_nodes")), "{page}");
+    // With the node in the list, only its name is a problem.
+    config.put("config.yaml", &allowing("localhost, '*.example'"));
+    exporter.hang_up();
+    until_within(SOON, &exporter, "its name is looked up", |metrics| metrics[&errors("resolve")] > 0.0).await;
+    // A name of its own for the address, as an operator would give it.
+    cluster.nodes[2].command::<()>(&["CONFIG", "SET", "cluster-announce-hostname", "localhost"]).await;
+    until_within(SOON, &exporter, "all streams", |metrics| {
+        is_up(metrics) && keys.iter().all(|key| metrics.get(&lag(key)) == Some(&1.0))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_secured_cluster_that_names_an_address_without_tls_is_not_sent_the_password() {
+    let program = with_tls().pop().expect("there is one");
+    let authority = Authority::new("authority");
+    let node = own(&authority, "node", &authority.sign("127.0.0.1", |_| {}));
+    let ca = authority.file();
+    let args = ["--tls-cert-file", &node.0, "--tls-key-file", &node.1, "--tls-ca-cert-file", &ca];
+    let cluster =
+        Cluster::start_secured(program, 0, &[&args[..], &["--tls-auth-clients", "no"]].concat()).await;
+    for node in &cluster.nodes {
+        let user = "ACL SETUSER mon reset on >hunter2 ~* +xinfo +xpending +xrange +scan +time +cluster|slots";
+        RedisClient::to(node).await.run(user).await;
+    }
+    let clear = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let port = clear.local_addr().expect("it is bound").port().to_string();
+    cluster.nodes[0].command::<()>(&["CONFIG", "SET", "cluster-announce-tls-port", &port]).await;
+    let tls = format!(", username: mon, password: hunter2, tls: {{ca_file: '{ca}'}}");
+    let exporter = serving(&target_by(&cluster, "rediss", &tls)).await;
+    let (mut stream, _) =
+        tokio::time::timeout(SOON, clear.accept()).await.expect("in time").expect("it listens");
+    // A TLS handshake, which gets no answer.
+    let mut received = Vec::new();
+    let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut received)).await;
+    assert!(received.starts_with(&[0x16, 0x03]), "{received:?}");
+    assert!(!received.windows(7).any(|part| part == b"hunter2"), "{received:?}");
+    exporter.stop().await;
 }
 
 #[tokio::test]

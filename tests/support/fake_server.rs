@@ -156,6 +156,7 @@ async fn handle(mut stream: TcpStream, behavior: Behavior) -> std::io::Result<()
 }
 
 async fn reply_as_redis(stream: TcpStream, lie: Lie) -> std::io::Result<()> {
+    let port = stream.local_addr()?.port();
     let (input, mut output) = stream.into_split();
     let mut lines = BufReader::new(input).lines();
     while let Some(line) = lines.next_line().await? {
@@ -167,11 +168,11 @@ async fn reply_as_redis(stream: TcpStream, lie: Lie) -> std::io::Result<()> {
         }
         let command = words.join(" ");
         if !command.starts_with(lie.to) {
-            output.write_all(honest(&command).as_bytes()).await?;
+            output.write_all(honest(&command, port).as_bytes()).await?;
             continue;
         }
         output.write_all(lie.head.as_bytes()).await?;
-        let at_once = (64 * 1024 / lie.part.len() as u64).max(1);
+        let at_once = (64 * 1024 / lie.part.len().max(1) as u64).max(1);
         let many = lie.part.repeat(usize::try_from(at_once).expect("it is small"));
         let mut left = lie.count;
         while left > 0 {
@@ -184,7 +185,7 @@ async fn reply_as_redis(stream: TcpStream, lie: Lie) -> std::io::Result<()> {
     Ok(())
 }
 
-fn honest(command: &str) -> String {
+fn honest(command: &str, port: u16) -> String {
     let list = |words: &[&str]| {
         let word = |word: &&str| format!("${}\r\n{word}\r\n", word.len());
         format!("*{}\r\n{}", words.len(), words.iter().map(word).collect::<String>())
@@ -193,6 +194,10 @@ fn honest(command: &str) -> String {
         ["HELLO"] => list(&["server", "redis", "version", "8.2.0", "role", "master", "mode", "standalone"]),
         ["TIME"] => list(&["1700000000", "0"]),
         ["CLIENT", _] | ["AUTH", _] => "+OK\r\n".to_owned(),
+        // One master, on the host that was asked.
+        ["CLUSTER", "SLOTS"] => {
+            format!("*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$0\r\n\r\n:{port}\r\n$1\r\nn\r\n")
+        }
         ["XINFO", "GROUPS"] => "*0\r\n".to_owned(),
         ["XINFO", "STREAM"] => list(&["length", "0", "groups", "0", "last-generated-id", "0-0"]),
         _ => "-NOPERM this user has no permissions\r\n".to_owned(),
