@@ -71,12 +71,12 @@ fn stderr() -> io::Stderr {
 }
 
 /// Writes lines to standard error, after those that were logged before. The caller escapes them.
-pub(crate) fn print(lines: &str) {
+pub fn print(lines: &str) {
     let line = format!("{lines}\n");
-    match LINES.get() {
-        Some(queue) => queue.push(line.as_bytes()),
+    match LINES.get().cloned().map_or_else(queue, Ok) {
+        Ok(queue) => queue.push(line.as_bytes()),
         // A closed standard error must not end the program.
-        None => drop(stderr().write_all(line.as_bytes())),
+        Err(_) => drop(stderr().write_all(line.as_bytes())),
     }
 }
 

@@ -1,16 +1,19 @@
 //! The program: parses the command line, starts logging, runs the command, maps its error to an exit code.
 
 use std::env;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::ArgMatches;
-use streamgauge::cli::{Command, parse};
+use streamgauge::cli::{Cli, Command, parse};
 use streamgauge::commands::{
-    check, completions, consume, dead_letters, demo, exit_code, healthcheck, init, pending, produce, rules,
-    serve, status, tidy,
+    check, completions, consume, dead_letters, demo, descriptors, exit_code, healthcheck, init, pending,
+    produce, rules, serve, status, tidy,
 };
 use streamgauge::{logging, shutdown};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 /// A poll of many streams allocates millions of small strings on one thread and frees them on another, the worst case
 /// of the C library's allocator: half of all CPU time. When idle, jemalloc costs 0.8 MiB.
@@ -23,18 +26,7 @@ const RUNTIME_END: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let (cli, matches) = parse::parse(env::args_os()).unwrap_or_else(|error| error.exit());
-    if let Some(log_level) = cli.command.log_level(cli.logging.log_level) {
-        logging::start(log_level, cli.logging.log_format);
-    }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return exit_code::report(&anyhow::Error::from(error).context("cannot start the runtime"));
-        }
-    };
-    let result = runtime.block_on(run(cli.command, matches));
-    runtime.shutdown_timeout(RUNTIME_END);
-    let code = match result {
+    let code = match started(cli, matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit_code::report(&error),
     };
@@ -42,9 +34,50 @@ fn main() -> ExitCode {
     code
 }
 
+fn started(cli: Cli, matches: ArgMatches) -> anyhow::Result<()> {
+    descriptors::require()?;
+    if let Some(log_level) = cli.command.log_level(cli.logging.log_level) {
+        logging::start(log_level, cli.logging.log_format);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let result = runtime.block_on(run(cli.command, matches));
+    runtime.shutdown_timeout(RUNTIME_END);
+    result
+}
+
+/// Ends the process after a signal if the command does not end, since it is blocked by a terminal or a pipe that is not
+/// read.
+async fn end_if_blocked(requested: CancellationToken, grace: Duration) {
+    requested.cancelled().await;
+    sleep(grace).await;
+    logging::print("ended by a signal while it was blocked, as by an output that is not read");
+    logging::flush();
+    process::exit(1);
+}
+
+/// Returns the time in which a command ends after a signal unless it is blocked; `None` where it depends on others.
+fn longest_end(command: &Command) -> Option<Duration> {
+    match command {
+        Command::Serve(_) | Command::Consume(_) | Command::Demo(_) => None,
+        Command::Produce(_) | Command::DeadLetters(_) => Some(Duration::from_secs(10)),
+        Command::Check(_)
+        | Command::Completions(_)
+        | Command::Healthcheck(_)
+        | Command::Init(_)
+        | Command::Pending(_)
+        | Command::Rules(_)
+        | Command::Status(_)
+        | Command::Tidy(_) => Some(Duration::from_secs(2)),
+    }
+}
+
 async fn run(command: Command, matches: ArgMatches) -> anyhow::Result<()> {
     let signals = shutdown::on_signal()?;
     let shutdown = signals.requested.clone();
+    if let Some(grace) = longest_end(&command) {
+        tokio::spawn(end_if_blocked(shutdown.clone(), grace));
+    }
     match command {
         Command::Serve(_) => serve::run(matches, shutdown).await,
         Command::Check(args) => tokio::select! {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
 use crate::cli;
@@ -65,7 +65,12 @@ where
     let ending = CancellationToken::new();
     let _guard = ending.clone().drop_guard();
     let mut cast = cast(&server, &ending)?;
-    write!(output::stdout(), "{}", guide(listen, server.address()))?;
+    let guide = guide(listen, server.address());
+    // Standard output may be a pipe that is not read.
+    tokio::select! {
+        printed = spawn_blocking(move || write!(output::stdout(), "{guide}")) => printed??,
+        () = shutdown.cancelled() => {}
+    }
 
     let mut serving = pin!(serve(config(listen, &server.url())?, ending.clone()));
     let mut ended = Ok(());

@@ -6,6 +6,7 @@ pub mod config_source;
 pub mod consume;
 pub mod dead_letters;
 pub mod demo;
+pub mod descriptors;
 pub mod exit_code;
 pub mod healthcheck;
 pub mod init;

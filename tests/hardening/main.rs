@@ -2,7 +2,9 @@
 //! or never end, servers that repeat secrets, clients that keep others out.
 
 mod clients;
+mod descriptors;
 mod files;
+mod nodes;
 mod secrets;
 mod standard_streams;
 mod state;

@@ -1,10 +1,12 @@
 //! Standard output that cannot be written, and standard error that is not read.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io::{PipeReader, PipeWriter, Write as _};
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::client::RedisClient;
@@ -166,4 +168,91 @@ async fn a_full_disk_under_the_log_stops_nothing() {
     wait_until(SOON, "it listens", async || http::try_get(address, "/-/healthy", &[]).await.is_ok()).await;
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
     wait_until(SOON, "it ends", async || child.try_wait().expect("a child can be asked").is_some()).await;
+}
+
+/// Returns a pipe that is full, so that every write to it blocks.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().expect("there is a pipe");
+    let flags = fcntl_getfl(&writer).expect("it is open");
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("it is open");
+    for chunk in [&[b'x'; 4096][..], b"x"] {
+        while writer.write(chunk).is_ok() {}
+    }
+    fcntl_setfl(&writer, flags).expect("it is open");
+    (reader, writer)
+}
+
+/// Returns true if a thread of the process is in a system call about standard output.
+fn is_blocked_on_stdout(child: &Child) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten().flatten();
+    let calls = tasks.filter_map(|task| fs::read_to_string(task.path().join("syscall")).ok());
+    calls.into_iter().any(|call| call.split(' ').nth(1) == Some("0x1"))
+}
+
+/// Commands that print a result, which lies in the stream `s` with the group `g`.
+fn printing(url: &str) -> Vec<Streamgauge> {
+    let from = ["--redis-url", url];
+    vec![
+        Streamgauge::command("check").args(from),
+        Streamgauge::command("status").args(from),
+        Streamgauge::command("status").args(from).args(["--json"]),
+        Streamgauge::command("init").args(from),
+        Streamgauge::command("tidy").args(from),
+        Streamgauge::command("pending").args(from).args(["--stream", "s", "--group", "g"]),
+        Streamgauge::command("produce").args(from).args(["--stream", "p", "--count", "1"]),
+        Streamgauge::command("dead-letters").args(["list"]).args(from).args(["--stream", "s"]),
+        Streamgauge::command("rules"),
+        Streamgauge::command("completions").args(["bash"]),
+    ]
+}
+
+#[tokio::test]
+async fn a_signal_ends_each_command_whose_result_is_not_read() {
+    let server = Server::start(newest(), &[]).await;
+    let mut client = RedisClient::to(&server).await;
+    client.run("XADD s 1-0 n 1\nXGROUP CREATE s g 0\nXREADGROUP GROUP g c STREAMS s >").await;
+    let (_reader, writer) = full_pipe();
+    let demo = Streamgauge::command("demo").args(["--listen", &format!("127.0.0.1:{}", free_port())]);
+    let demo = demo.args(["--redis-server".as_ref(), newest().path.as_os_str()]);
+    let mut children = Vec::new();
+    for run in printing(&server.url()).into_iter().chain([demo]) {
+        let mut command = run.into_command();
+        let shown = format!("{command:?}");
+        let output = writer.try_clone().expect("it is open");
+        let child = command.stdout(output).stderr(Stdio::null()).spawn().expect("the program starts");
+        children.push((shown, child));
+    }
+    for (shown, child) in &children {
+        wait_until(SOON, shown, async || is_blocked_on_stdout(child)).await;
+        kill_process(Pid::from_child(child), Signal::TERM).expect("it runs");
+    }
+    for (shown, child) in &mut children {
+        let what = format!("its end: {shown}");
+        wait_until(SOON, &what, async || child.try_wait().expect("a child can be asked").is_some()).await;
+        let code = child.wait().expect("it has ended").code();
+        // A demo without its text runs on, and ends in order.
+        assert_eq!(code, Some(if shown.contains("demo") { 0 } else { 1 }), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_standard_error_that_is_not_read_keeps_no_command_from_its_end() {
+    let server = Server::start(newest(), &[]).await;
+    let mut client = RedisClient::to(&server).await;
+    client.run("XADD s 1-0 n 1\nXGROUP CREATE s g 0\nXREADGROUP GROUP g c STREAMS s >").await;
+    let (_reader, writer) = full_pipe();
+    let failing = [
+        Streamgauge::command("check").args(["--redis-url", "redis://127.0.0.1:1"]),
+        Streamgauge::command("status").args(["--redis-url", "redis://127.0.0.1:1", "--watch"]),
+        Streamgauge::command("consume").args(["--redis-url", "127.0.0.1:x", "--stream", "s", "--group", "g"]),
+        Streamgauge::command("healthcheck"),
+    ];
+    for run in printing(&server.url()).into_iter().chain(failing) {
+        let mut command = run.args(["--log-level", "trace"]).into_command();
+        let shown = format!("{command:?}");
+        let output = writer.try_clone().expect("it is open");
+        let mut child = command.stdout(Stdio::null()).stderr(output).spawn().expect("the program starts");
+        wait_until(SOON, &shown, async || child.try_wait().expect("a child can be asked").is_some()).await;
+        assert!(child.wait().expect("it has ended").code().is_some_and(|code| code < 3), "{shown}");
+    }
 }
