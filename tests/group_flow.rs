@@ -10,7 +10,7 @@ use support::client::RedisClient;
 use support::config::serving;
 use support::metrics::Metrics;
 use support::program::Exporter;
-use support::series::{group, polls, stream};
+use support::series::{group, polls, status, stream};
 use support::server::Server;
 use support::servers::{Program, ServerKind, for_each_server};
 use support::wait::wait_for;
@@ -225,6 +225,48 @@ async fn groups_that_come_and_go_are_counted_and_what_one_skips_is_not_lost() {
         let mut expected = changes(1.0, 3.0, 3.0);
         expected.push(of_group("entries_delivered", 3.0));
         until(&exporter, "it is there again", &expected).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn groups_that_are_abandoned_for_a_day_are_counted() {
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        let (seconds, _): (u64, u64) = client.ask(&["TIME"]).await;
+        let days_ago = |days: u64| (seconds - days * 86_400) * 1_000;
+        for days in [3, 2] {
+            client
+                .run(&format!("XADD s {}-0 f v\nXADD recent {}-0 f v", days_ago(days), days_ago(days)))
+                .await;
+        }
+        client.run("XADD recent * f v").await;
+        let last: Vec<(String, redis::Value)> =
+            client.ask(&["XREVRANGE", "recent", "+", "-", "COUNT", "1"]).await;
+        client.run("XADD recent * f v").await;
+        for group in ["forgotten", "idle", "read"] {
+            client.run(&format!("XGROUP CREATE s {group} 0")).await;
+        }
+        // Its consumer has read a moment ago, and the third group everything.
+        client.run("XREADGROUP GROUP idle c COUNT 1 STREAMS s >\nXREADGROUP GROUP read c STREAMS s >").await;
+        client.run(&format!("XGROUP CREATE recent g {}", last[0].0)).await;
+        let exporter = watched(&server, "'*'").await;
+        let abandoned = |key: &str, groups| (stream("redis_stream_groups_abandoned", key), Some(groups));
+        let expected = [abandoned("s", 1.0), abandoned("recent", 0.0)];
+        until(&exporter, "one was not read for days", &expected).await;
+
+        client.run("XGROUP CREATE s later 0").await;
+        let expected = [(status("s", "later", "abandoned"), Some(1.0)), abandoned("s", 1.0)];
+        until(&exporter, "another one is abandoned, but not for a day", &expected).await;
+
+        let json = listing(&exporter).await;
+        let target = &json["targets"][0];
+        assert_eq!(target["groups_abandoned"], 1, "{target:#}");
+        assert_eq!(target["streams_with_groups_abandoned"][0]["stream"], "s", "{target:#}");
+        let page = exporter.get("/").await.text();
+        assert!(page.contains("1 group abandoned for a day"), "{page}");
+        client.run("XREADGROUP GROUP forgotten c COUNT 1 NOACK STREAMS s >").await;
+        until(&exporter, "it reads again", &[abandoned("s", 0.0)]).await;
     })
     .await;
 }

@@ -179,6 +179,12 @@ pub struct ListedTarget {
     /// The streams that grow, have no group, and are not trimmed. Readers without a group are not seen.
     #[serde(default)]
     pub streams_unread: Vec<String>,
+    /// Number of groups that have been abandoned for a day or longer; `None` while it is not known of one.
+    #[serde(default)]
+    pub groups_abandoned: Option<u64>,
+    /// The streams that these groups are on, those with the most first.
+    #[serde(default)]
+    pub streams_with_groups_abandoned: Vec<ListedAbandoned>,
     /// The streams that take the most memory, the largest first; empty unless `poll.memory_interval` is set.
     #[serde(default)]
     pub largest_streams: Vec<ListedMemory>,
@@ -187,8 +193,17 @@ pub struct ListedTarget {
     pub limited: ListedLimits,
 }
 
-/// Number of streams of a target that are listed because they take the most memory.
+/// Number of streams of a target that are listed because they take the most memory, or have the most abandoned groups.
 const LARGEST: usize = 5;
+
+/// A stream with groups that have been abandoned for a day or longer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedAbandoned {
+    /// Key of the stream.
+    pub stream: String,
+    /// Number of these groups.
+    pub groups_abandoned: u64,
+}
 
 /// The memory that a stream takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -460,6 +475,16 @@ impl ListedTarget {
                 .iter()
                 .flat_map(|report| report.unread_streams())
                 .map(|(stream, _)| stream.key.to_string())
+                .collect(),
+            groups_abandoned: snapshot.report.as_ref().and_then(|report| report.groups_abandoned()),
+            streams_with_groups_abandoned: snapshot
+                .report
+                .iter()
+                .flat_map(|report| report.streams_with_groups_abandoned().into_iter().take(LARGEST))
+                .map(|(stream, groups_abandoned)| ListedAbandoned {
+                    stream: stream.key.to_string(),
+                    groups_abandoned,
+                })
                 .collect(),
             largest_streams: snapshot
                 .report
@@ -843,6 +868,8 @@ mod tests {
                 "orders"
               ],
               "streams_unread": [],
+              "groups_abandoned": 0,
+              "streams_with_groups_abandoned": [],
               "largest_streams": [],
               "limited": {
                 "streams": 0,
@@ -862,6 +889,8 @@ mod tests {
               "streams": null,
               "streams_down": [],
               "streams_unread": [],
+              "groups_abandoned": null,
+              "streams_with_groups_abandoned": [],
               "largest_streams": [],
               "limited": {
                 "streams": 0,

@@ -16,7 +16,7 @@ use crate::commands::status::remote::Remote;
 use crate::config::Config;
 use crate::config::env::of_process;
 use crate::format::units::counted;
-use crate::terminal::table::{largest_streams, limited, render, unread, unread_streams};
+use crate::terminal::table::{groups_abandoned, largest_streams, limited, render, unread, unread_streams};
 use redis_stream_lag::report::Status;
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +76,8 @@ pub async fn run(args: &StatusArgs, matches: &ArgMatches, shutdown: Cancellation
         false => write!(out, "{head}{}", render(&listing, terminal_width())),
     };
     written.and_then(|()| out.flush())?;
-    let notes = [limited(&listing), unread_streams(&listing), largest_streams(&listing)];
+    let notes =
+        [limited(&listing), unread_streams(&listing), groups_abandoned(&listing), largest_streams(&listing)];
     notes.iter().flatten().for_each(|line| print_error(line));
     problems.extend(unread(&listing));
     result(&listing, &fail_on, &problems)

@@ -17,7 +17,7 @@ use crate::terminal::events::Event;
 use crate::terminal::help;
 use crate::terminal::layout::{GAP, line};
 use crate::terminal::status_view::{StatusView, ViewLine, ViewMode};
-use crate::terminal::table::{largest_streams, limited, summary, unread, unread_streams};
+use crate::terminal::table::{groups_abandoned, largest_streams, limited, summary, unread, unread_streams};
 use crate::terminal::text::{elide, span, width};
 
 /// Readings of the chart in a line of the list.
@@ -146,6 +146,7 @@ fn note(view: &StatusView, columns: usize) -> Line<'static> {
         let mut lines = unread(&view.listing);
         lines.extend(limited(&view.listing));
         lines.extend(unread_streams(&view.listing));
+        lines.extend(groups_abandoned(&view.listing));
         lines.extend(largest_streams(&view.listing));
         let more = lines.len().saturating_sub(1);
         lines.into_iter().next().map(|line| if more > 0 { format!("{line} (and {more} more)") } else { line })

@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use crate::api::groups::{ListedGroup, ListedLimits, ListedTarget, Listing};
 use crate::format::severity::Severity;
 use crate::format::unicode::printable;
-use crate::format::units::counted;
+use crate::format::units::{count, counted};
 use crate::terminal::columns::{self, TableLine, severity, status};
 use crate::terminal::layout::line;
 use redis_stream_lag::report::Status;
@@ -92,6 +92,23 @@ pub(crate) fn unread_streams(listing: &Listing) -> Vec<String> {
         )
     };
     listing.targets.iter().filter(|target| !target.streams_unread.is_empty()).map(of_target).collect()
+}
+
+/// Returns a line for each target with groups that have been abandoned for a day.
+pub(crate) fn groups_abandoned(listing: &Listing) -> Vec<String> {
+    let of_target = |target: &ListedTarget| {
+        let streams = target.streams_with_groups_abandoned.iter();
+        let streams: Vec<_> = streams
+            .map(|one| format!("{} of {:?}", count(one.groups_abandoned), printable(&one.stream)))
+            .collect();
+        format!(
+            "target {:?}: groups abandoned for a day or longer: {}; streamgauge tidy prints what deletes unused ones",
+            printable(&target.target),
+            streams.join(", ")
+        )
+    };
+    let has_any = |target: &&ListedTarget| !target.streams_with_groups_abandoned.is_empty();
+    listing.targets.iter().filter(has_any).map(of_target).collect()
 }
 
 /// Returns a line for each target of which it is known how much memory streams take.

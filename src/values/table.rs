@@ -50,6 +50,20 @@ pub static FAMILIES: &[&Family] = &[
         Aggregation::Sum,
         ValueSource::Stream(|values| values.groups.into()),
     ),
+    &gauge(
+        "redis_stream_groups_abandoned",
+        "Groups of the stream, of those that are polled, that are abandoned and that no consumer has tried to read \
+         for a day or longer: their consumers are to be started, or they can be deleted.",
+        ValueUnit::Count,
+        Aggregation::Sum,
+        ValueSource::Stream(|values| values.groups_abandoned.get().into()),
+    )
+    .notes("[How](cli.md#tidy).")
+    .absent(
+        "while it is not known of one for how long it was not read: after a restart without `alerts.state_file`, \
+         if neither the times in IDs nor the idle times of its consumers show it",
+    )
+    .fact(AlertFact::Value("groups_abandoned")),
     &counter(
         "redis_stream_entries_added_total",
         "Entries ever added to the stream.",

@@ -114,6 +114,8 @@ fn of_the_past(groups: &[ExpectedGroup], found: &Metrics) -> Expected {
     let (mut expected, mut in_rhythm) = (Expected::new(), 0);
     let changes = named(found, "redis_stream_group_changes_total").into_iter();
     expected.extend(changes.map(|(series, count)| (series, (count, count))));
+    let abandoned = named(found, "redis_stream_groups_abandoned").into_keys();
+    expected.extend(abandoned.map(|series| (series, (0.0, 0.0))));
     for place in groups {
         let series = place.series(LOSSES);
         if place.counts_added {

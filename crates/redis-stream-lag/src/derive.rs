@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::abandoned::{ReadPause, is_abandoned_for_a_day};
 use crate::census::Census;
 use crate::deleted_pending::{self, CachedDeletedPending};
 use crate::flow::FlowReading;
@@ -278,6 +279,9 @@ fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Durati
         let history = match open.cache.history.take() {
             None => {
                 let mut history = History::begin(&sample, window);
+                if !stream.is_first_reading {
+                    history.note_appearance();
+                }
                 if let Some(RestoredGroup { rhythm, status, consumers, .. }) =
                     state.take_restored(&stream.reading.key, &group.name)
                 {
@@ -417,6 +421,7 @@ fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -
     let values = StreamValues {
         length: info.length,
         groups: info.group_count,
+        groups_abandoned: groups_abandoned(stream, at).into(),
         entries_added,
         first_entry: info.first.and_then(|id| id.timestamp(info.time)),
         last_generated: info.last_generated.timestamp(info.time),
@@ -529,6 +534,36 @@ fn time_to_loss(
         PelHead::Entry(_) | PelHead::Empty => position,
     };
     stream.cache.trim_pace.time_to(needed, first, at)
+}
+
+/// Returns the number of groups that have been abandoned for a day; `None` if it is not known of one.
+fn groups_abandoned(stream: &StreamState<'_>, at: Duration) -> Option<u64> {
+    let now = stream.info.time;
+    let mut groups = stream.info.groups.iter().zip(&stream.groups);
+    groups.try_fold(0, |sum, (group, open)| {
+        let is_one = is_abandoned_for_a_day(&open.status, read_pause(stream, group, open, at), now)?;
+        Some(sum + u64::from(is_one))
+    })
+}
+
+/// Returns for how long nothing was read for a group. It cannot have been delivered an entry, nor created at it, before
+/// the entry was added.
+fn read_pause(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> ReadPause {
+    let history = open.cache.history.as_ref();
+    let nothing_waits = (lag(stream, group).max() == 0).then_some(Duration::ZERO);
+    let consumers = each_consumer(group, open).into_iter().flatten();
+    let last_attempt = consumers.map(|one| one.idle_ms).min().map(Duration::from_millis);
+    let bounds = [
+        nothing_waits,
+        last_attempt,
+        group.last_delivered.age(stream.info.time),
+        history.and_then(|history| history.last_delivery_age(at)),
+        history.and_then(|history| history.time_since_appearance(at)),
+    ];
+    ReadPause {
+        at_least: history.map_or(Duration::ZERO, |history| history.waited(at)),
+        at_most: bounds.into_iter().flatten().min(),
+    }
 }
 
 fn lag(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {

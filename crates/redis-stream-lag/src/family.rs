@@ -121,6 +121,7 @@ fn stream_values(members: &[&StreamValues], fold: StreamFold) -> StreamValues {
     StreamValues {
         length: sum(members.iter().map(|values| values.length)),
         groups: sum(members.iter().map(|values| values.groups)),
+        groups_abandoned: sum_of_all(members.iter().map(|values| values.groups_abandoned.get())).into(),
         entries_added: sum_of_known(members.iter().map(|values| values.entries_added)),
         first_entry: members.iter().filter_map(|values| values.first_entry).min(),
         last_generated: members.iter().filter_map(|values| values.last_generated).max(),

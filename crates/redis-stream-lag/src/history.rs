@@ -106,6 +106,8 @@ pub(super) struct History {
     waited_before_ms: u64,
     /// Pauses that the group usually makes.
     pub(super) rhythm: Rhythm,
+    /// True if the group appeared, in a stream that was known before, when the history began.
+    has_appeared: bool,
     /// True once the group was seen with nothing to read.
     was_caught_up: bool,
     /// True once the group was seen with nothing pending.
@@ -123,7 +125,6 @@ pub(super) struct History {
     pub(super) oldest_pending: Option<TrackedPending>,
     /// The activity when it was last known.
     pub(super) activity: ConsumerActivity,
-    was_in_use: bool,
     lost: u64,
     /// Time by which the node's clock is ahead of the caller's.
     clock_offset: Duration,
@@ -189,6 +190,7 @@ impl History {
             waiting_since: None,
             waited_before_ms: 0,
             rhythm: Rhythm::default(),
+            has_appeared: false,
             was_caught_up: false,
             had_nothing_pending: false,
             pending: sample.pending,
@@ -199,7 +201,6 @@ impl History {
             restored: None,
             oldest_pending: None,
             activity: sample.activity,
-            was_in_use: sample.is_in_use(),
             lost: sample.lost,
             clock_offset: sample.node_time.saturating_sub(sample.at),
             rewound_at: None,
@@ -219,9 +220,10 @@ impl History {
     pub(super) fn note(&mut self, sample: &Sample, window: Duration) {
         let now = sample.at;
         let was_rewound = sample.position < self.position;
-        if was_rewound && self.was_in_use && !sample.is_in_use() {
+        if was_rewound && self.was_in_use() && !sample.is_in_use() {
             // Its consumers and pending entries are gone too, so the group was deleted and created again.
             *self = Self::begin(sample, window);
+            self.note_appearance();
             return;
         }
         let clock_offset = sample.node_time.saturating_sub(now);
@@ -255,7 +257,6 @@ impl History {
         self.note_point(sample, window);
         (self.position, self.lost, self.clock_offset) = (sample.position, sample.lost, clock_offset);
         (self.pending, self.consumers) = (sample.pending, sample.consumer_count());
-        self.was_in_use = sample.is_in_use();
     }
 
     /// Restarts all conditions after a long time without polls: what held before and holds now may not have held in
@@ -264,10 +265,15 @@ impl History {
     pub(super) fn interrupt(&mut self, now: Duration) {
         self.began = now;
         (self.waiting_since, self.oldest_pending) = (None, None);
-        (self.was_caught_up, self.had_nothing_pending) = (false, false);
+        (self.was_caught_up, self.had_nothing_pending, self.has_appeared) = (false, false, false);
         self.rhythm.interrupt();
         self.activity = ConsumerActivity::Unknown;
         self.points.clear();
+    }
+
+    /// Returns true if the group had consumers or pending entries in the last reading.
+    fn was_in_use(&self) -> bool {
+        self.consumers > 0 || self.pending > 0
     }
 
     /// Returns the position in the last reading.
@@ -320,8 +326,19 @@ impl History {
         self.delivered_at_ms.map(|at| now.saturating_sub(Duration::from_millis(at.get())))
     }
 
+    /// Notes that the group appeared in a stream that was known before.
+    pub(super) fn note_appearance(&mut self) {
+        self.has_appeared = true;
+    }
+
+    /// Returns the time since the group appeared, at `now`; `None` if it was there at the first reading, or if polls were
+    /// interrupted since.
+    pub(super) fn time_since_appearance(&self, now: Duration) -> Option<Duration> {
+        self.has_appeared.then(|| now.saturating_sub(self.began))
+    }
+
     /// Returns the time for which entries have waited at `now` without a delivery; zero if none wait.
-    fn waited(&self, now: Duration) -> Duration {
+    pub(super) fn waited(&self, now: Duration) -> Duration {
         let waited = |since| now.saturating_sub(since) + Duration::from_millis(self.waited_before_ms);
         self.waiting_since.map_or(Duration::ZERO, waited)
     }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+mod abandoned;
 mod audit;
 pub mod budget;
 mod census;

@@ -1,6 +1,7 @@
 //! The report of one poll: plain values. Each states its unit, its source, and the meaning of its absence.
 
 use std::cmp::Reverse;
+use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,25 @@ impl Report {
     pub fn unread_streams(&self) -> impl Iterator<Item = (&StreamReport, &StreamValues)> {
         let read = self.streams.iter().filter_map(|stream| Some((&**stream, stream.values.as_ref()?)));
         read.filter(|(_, values)| values.is_unread)
+    }
+
+    /// Returns the number of groups that have been abandoned for a day; `None` while it is not known of one.
+    #[must_use]
+    pub fn groups_abandoned(&self) -> Option<u64> {
+        self.streams.iter().try_fold(0, |sum, stream| match &stream.values {
+            Some(values) => Some(sum + values.groups_abandoned.get()?),
+            None => (!stream.refused).then_some(sum),
+        })
+    }
+
+    /// Returns the streams with groups that have been abandoned for a day, with their number, those with the most first.
+    #[must_use]
+    pub fn streams_with_groups_abandoned(&self) -> Vec<(&StreamReport, u64)> {
+        let abandoned = |stream: &StreamReport| stream.values.as_ref()?.groups_abandoned.get();
+        let known = self.streams.iter().filter_map(|stream| Some((&**stream, abandoned(stream)?)));
+        let mut known: Vec<_> = known.filter(|(_, groups)| *groups > 0).collect();
+        known.sort_by_key(|(_, groups)| std::cmp::Reverse(*groups));
+        known
     }
 
     /// Returns the streams that are known to take the most memory, at most `count` of them, the largest first, with the
@@ -236,6 +256,9 @@ pub struct StreamValues {
     pub length: u64,
     /// Number of consumer groups. Source: XINFO STREAM groups.
     pub groups: u64,
+    /// Number of reported groups that have been [`Abandoned`](Status::Abandoned), and were delivered nothing, for a day.
+    /// `None` if that is not known of one of them.
+    pub groups_abandoned: SmallCount,
     /// Number of entries ever added. Source: XINFO STREAM entries-added; `None` before server 7.0. After a failover to
     /// a replica that lagged slightly behind, the larger value is kept until the new master exceeds it, so that the
     /// counter does not look reset.
@@ -264,6 +287,26 @@ pub struct StreamValues {
     pub idmp: Option<Idmp>,
     /// The streams that these are the values of, if they are those of a [family](crate::family).
     pub fold: Option<Box<StreamFold>>,
+}
+
+/// A number below 4 billion that may be unknown, in four bytes. The default is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SmallCount(Option<NonZeroU32>);
+
+impl SmallCount {
+    /// Returns the number; `None` if it is not known.
+    #[must_use]
+    pub fn get(self) -> Option<u64> {
+        // One more than the number, so that an unknown one takes no space.
+        self.0.map(|stored| u64::from(stored.get() - 1))
+    }
+}
+
+impl From<Option<u64>> for SmallCount {
+    fn from(number: Option<u64>) -> Self {
+        let stored = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1);
+        Self(number.and_then(|number| NonZeroU32::new(stored(number))))
+    }
 }
 
 /// The streams of a family.
@@ -451,6 +494,7 @@ mod random {
             Self {
                 length: count(rng),
                 groups,
+                groups_abandoned: maybe_count(rng).into(),
                 entries_added: maybe_count(rng),
                 first_entry: maybe_span(rng).map(|span| span + Duration::from_secs(1)),
                 last_generated: maybe_span(rng).map(|span| span + Duration::from_secs(1)),

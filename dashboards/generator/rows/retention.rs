@@ -202,6 +202,7 @@ fn streams() -> Panel {
             vec![
                 Column { title: "entries", query: Query::now(longest.clone()), unit: "short", steps: none() },
                 column("groups", Stream.value("redis_stream_groups"), "short"),
+                column("abandoned for a day", Stream.value("redis_stream_groups_abandoned"), "short"),
                 column("no group needs", Stream.value("redis_stream_trimmable_entries"), "short"),
                 column("added per second", rate, "cps"),
                 column("memory", Stream.value("redis_stream_memory_bytes"), "bytes"),

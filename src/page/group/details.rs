@@ -11,6 +11,9 @@ use crate::values::table::{GROUP_VALUES, LAST_DELIVERED_ID_AGE_SECONDS, NO_TIME,
 use redis_stream_core::id::StreamId;
 use redis_stream_lag::report::{GroupView, Lag, StreamValues};
 
+const NOT_FOR_A_DAY: &str =
+    "a group was not observed for a day, and nothing shows for how long it was not read before";
+
 struct Detail {
     name: &'static str,
     /// The value, or why it is not known.
@@ -69,6 +72,11 @@ pub(in crate::page) fn of_stream(values: &StreamValues, now: Duration) -> Markup
     let mut details = vec![
         detail("Length", Ok(count(values.length)), "entries in the stream"),
         detail("Groups", Ok(count(values.groups)), ""),
+        detail(
+            "Groups abandoned",
+            values.groups_abandoned.get().map(count).ok_or(NOT_FOR_A_DAY),
+            "for a day or longer",
+        ),
         detail("Entries added", values.entries_added.map(count).ok_or(OLD_SERVER), "ever"),
         detail("Oldest entry", oldest_entry, "how far back the stream reaches"),
         detail("Newest ID", newest_id, "how long the producers have been idle"),

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use maud::{Markup, html};
 
+use crate::alert::link::stream_path;
 use crate::alert::state::Phase;
 use crate::format::severity::Severity;
 use crate::format::units::{ago, count, counted, rate_number};
@@ -16,7 +17,7 @@ use redis_stream_lag::report::Report;
 
 /// Targets that are shown without a click.
 const SHOWN: usize = 12;
-/// Streams of a target that could not be read and are listed.
+/// Streams of a target that could not be read, or have abandoned groups, and are listed.
 const UNREAD: usize = 10;
 
 pub(super) fn strip(model: &PageModel) -> Markup {
@@ -72,7 +73,7 @@ fn card(target: &TargetModel, model: &PageModel) -> Markup {
                 (item("Groups", &number(groups)))
                 (item("Firing", &html! { @if firing > 0 { strong { (count(firing as u64)) } } @else { "0" } }))
             }
-            @if let Some(report) = report { (unread(target, report)) }
+            @if let Some(report) = report { (unread(target, report)) (abandoned(target, report)) }
         }
     }
 }
@@ -103,6 +104,33 @@ fn delivered(report: &Report) -> Option<f64> {
 /// Returns the sum of what is known; `None` if nothing is.
 fn sum(rates: impl Iterator<Item = f64>) -> Option<f64> {
     rates.fold(None, |sum, rate| Some(sum.unwrap_or(0.0) + rate))
+}
+
+/// Renders the streams with groups that have been abandoned for a day, those with the most first.
+fn abandoned(target: &TargetModel, report: &Report) -> Markup {
+    let labels = &target.snapshot.labels;
+    let streams = report.streams_with_groups_abandoned();
+    let groups: u64 = streams.iter().map(|(_, groups)| groups).sum();
+    html! {
+        @if !streams.is_empty() {
+            details id={ "abandoned-" (labels.name) "-" (labels.db) } {
+                summary { (count(groups)) @if groups == 1 { " group" } @else { " groups" } " abandoned for a day" }
+                ul {
+                    @for (stream, groups) in streams.iter().take(UNREAD) {
+                        @let name = stream.key.text();
+                        li {
+                            @match stream_path(&labels.name, &labels.db, &name) {
+                                Some(path) => { a href=(path) { (label::short(&name)) } }
+                                None => { (label::short(&name)) }
+                            }
+                            " " (count(*groups))
+                        }
+                    }
+                    @if streams.len() > UNREAD { li { "and " (count((streams.len() - UNREAD) as u64)) " more streams" } }
+                }
+            }
+        }
+    }
 }
 
 /// Renders the streams that could not be read.

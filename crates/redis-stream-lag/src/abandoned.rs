@@ -1,0 +1,56 @@
+//! Groups that have been abandoned for a day: nothing reads for them any more, and they keep their streams from being trimmed.
+
+use std::time::Duration;
+
+use crate::report::{GroupStatus, Status};
+
+/// Time for which nothing must have been read for a group.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// For how long nothing was read for a group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadPause {
+    /// The time for which entries have certainly waited without a delivery.
+    pub(crate) at_least: Duration,
+    /// The time since the last delivery or attempt to read, or since the group was created, at most; `None` if there is no
+    /// bound.
+    pub(crate) at_most: Option<Duration>,
+}
+
+/// Returns true if a group has been abandoned for a day, at `now` by the node's clock; `None` if that is not known.
+pub(crate) fn is_abandoned_for_a_day(status: &GroupStatus, pause: ReadPause, now: Duration) -> Option<bool> {
+    let is_abandoned = status.holds(Status::Abandoned);
+    let since = status.since.filter(|_| status.status() == Status::Abandoned);
+    let lasted = since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+    if is_abandoned == Some(false) || pause.at_most.is_some_and(|time| time < DAY) {
+        return Some(false);
+    }
+    is_abandoned.filter(|_| lasted.max(pause.at_least) >= DAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_counts_once_it_is_certain_that_nothing_was_delivered_for_a_day() {
+        let (hour, now) = (DAY / 24, Duration::from_secs(1_700_000_000));
+        let abandoned = |ago: Duration| GroupStatus { since: Some(now - ago), ..Status::Abandoned.into() };
+        let unknown = GroupStatus::default();
+        for (status, at_least, at_most, expected) in [
+            (abandoned(hour), DAY, None, Some(true)),
+            (abandoned(DAY), hour, None, Some(true)),
+            (abandoned(DAY), hour, Some(2 * DAY), Some(true)),
+            (abandoned(hour), hour, None, None),
+            (abandoned(hour), hour, Some(DAY), None),
+            (abandoned(hour), hour, Some(DAY - hour), Some(false)),
+            (unknown, 2 * DAY, None, None),
+            (unknown, hour, Some(hour), Some(false)),
+            (Status::Stalled.into(), 2 * DAY, None, Some(false)),
+            (GroupStatus { since: Some(now - DAY), ..Status::Ok.into() }, Duration::ZERO, None, Some(false)),
+        ] {
+            let pause = ReadPause { at_least, at_most };
+            assert_eq!(is_abandoned_for_a_day(&status, pause, now), expected, "{status:?}, {pause:?}");
+        }
+    }
+}
