@@ -1,5 +1,5 @@
-//! Measures rendering the pages and the JSON of 10,000 groups with a full history, for a client that accepts gzip, and
-//! `/metrics` without compression.
+//! Measures rendering the pages and the JSON of 10,000 groups with a full history, for a client that accepts gzip,
+//! `/metrics` without compression, and folding 10,000 streams into a family.
 //!
 //! ```text
 //! make bench-page                         a table in Markdown; fails if the goal is missed
@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::hint::black_box;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
+use redis_stream_lag::family::FamilyFold;
 use redis_stream_lag::report::Status;
 use redis_stream_lag::report::{
     Age, ConsumerReport, GroupReport, GroupValues, Lag, OldestPending, Report, StreamIds, StreamReport,
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         say(&format!("| /metrics, not compressed | {}", metrics(&model)));
         say("");
     }
+    say(&format!("Folding a family of {GROUPS} streams takes {:.1} ms.", fold().as_secs_f64() * 1_000.0));
     if is_goal_met || env::args().any(|argument| argument == "--quick") {
         return ExitCode::SUCCESS;
     }
@@ -140,6 +143,32 @@ fn metrics(model: &PageModel) -> Measured {
     times.sort_unstable();
     let packed_bytes = compressed(&selection, &[series], &[], b"").iter().map(Bytes::len).sum();
     Measured { median: times[ROUNDS / 2], bytes: plain.len(), packed_bytes }
+}
+
+/// Measures folding streams with one group each into one family, whose totals are known from polls before.
+fn fold() -> Duration {
+    let of_family = |poll| {
+        let streams = report(1, poll).streams.into_iter().map(|stream| {
+            let groups = stream
+                .groups
+                .iter()
+                .map(|group| GroupReport { name: Name::from("billing"), ..group.clone() });
+            let family = Some(Name::from("orders"));
+            StreamReport { family, groups: groups.collect(), ..(*stream).clone() }.into()
+        });
+        Arc::new(Report { streams: streams.collect(), ..Report::default() })
+    };
+    let mut families = FamilyFold::default();
+    let mut times: Vec<_> = (0..ROUNDS as u64)
+        .map(|poll| {
+            let report = of_family(poll);
+            let began = now();
+            black_box(families.fold(&report));
+            began.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[ROUNDS / 2]
 }
 
 struct Measured {

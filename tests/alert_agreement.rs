@@ -229,7 +229,7 @@ fn series(reports: &[Arc<Report>]) -> BTreeMap<String, Vec<String>> {
     series
 }
 
-/// What our evaluation says at each step, as Prometheus' own series of alerts.
+/// Returns the result of our evaluation at each step, as Prometheus' own series of alerts.
 fn expected(rules: &[Arc<Rule>], reports: &[Arc<Report>]) -> Vec<Vec<String>> {
     let target = TargetLabels { name: "t".to_owned(), db: "db0".to_owned(), configured: BTreeMap::new() };
     let settings = EvaluatorSettings {

@@ -17,7 +17,7 @@ use support::wait::{wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
 
-/// What is pending or firing by `/api/v1/alerts`: state, name and group of each, in their order.
+/// Returns state, name and group of each alert on `/api/v1/alerts`, in their order.
 async fn shown(exporter: &Exporter) -> Vec<String> {
     let text = exporter.get("/api/v1/alerts").await.text();
     let answer: Value = serde_json::from_str(&text).expect("the answer is JSON");

@@ -141,7 +141,7 @@ async fn check(yaml: &str) -> Finished {
     ConfigFile::new(yaml).command("check").run().await
 }
 
-/// What was said from this heading on, without what stands before it.
+/// Returns the output from this heading on.
 fn from<'f>(finished: &'f Finished, heading: &str) -> &'f str {
     let at = finished.stdout.find(heading).unwrap_or_else(|| panic!("no {heading:?} in {finished:?}"));
     &finished.stdout[at..]

@@ -25,7 +25,7 @@ use support::wait::wait_for;
 const STREAMS: [&str; 2] = ["s0", "s1"];
 const GROUPS: [&str; 3] = ["a", "b", "c"];
 
-/// How a stream's IDs are made.
+/// The form of a stream's IDs.
 #[derive(Clone, Copy, Debug)]
 enum Ids {
     /// By the server's clock.
@@ -49,7 +49,7 @@ struct Story {
     counter: u64,
     /// Entries that were removed before the group got them, by stream and group.
     lost: BTreeMap<(usize, String), u64>,
-    /// Whether a poll comes after each step, so that no loss can go unseen.
+    /// True if a poll comes after each step, so that no loss is missed.
     polls_each_step: bool,
     /// The last commands, for the message of a failure.
     sent: Vec<String>,

@@ -85,7 +85,7 @@ async fn fill(client: &mut RedisClient) {
     client.ask::<()>(&[&b"XGROUP"[..], b"CREATECONSUMER", b"a\xffb", b"li\nne", b"c\\x41\xc3\xa9"]).await;
 }
 
-/// What a first reading must show, of which the past says nothing yet.
+/// Returns the values of a first reading, before there is any history.
 fn as_first_seen(groups: &[ExpectedGroup]) -> Expected {
     let mut expected = Expected::new();
     let mut put = |series: String, value: f64| expected.insert(series, (value, value));
@@ -151,7 +151,7 @@ async fn every_value_of_every_metric_is_what_a_reading_one_by_one_gives() {
     .await;
 }
 
-/// What a server does not tell is absent, not 0; all the rest has been compared above.
+/// Checks that values that a server does not report are absent, not 0; all others were compared above.
 fn assert_no_family_is_left_out(found: &Metrics, program: &Program) {
     let is_old = program.kind == ServerKind::Redis && program.version < (7, 0, 0);
     let lacks_inactive = program.kind == ServerKind::Redis && program.version < (7, 2, 0);

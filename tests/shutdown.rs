@@ -22,7 +22,7 @@ use support::wait::wait_until;
 const SOON: Duration = Duration::from_secs(15);
 /// An end that waits for nobody, on a loaded machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
-/// What answers under way are given to finish.
+/// Time for responses in flight at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
 
 fn assert_ended_well(finished: &Finished, signal: &str, within: Duration) {

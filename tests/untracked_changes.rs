@@ -98,7 +98,7 @@ impl Story {
         (told, snapshot.undelivered_after(place).count() as u64)
     }
 
-    /// How many polls are wrong after this was done, until none is any more.
+    /// Returns the number of wrong polls after this change, until one is right.
     async fn wrong_polls(&mut self, act: &Act) -> u32 {
         for command in act.commands {
             send(&mut self.connection, command).await;

@@ -29,7 +29,7 @@ const GRAFANA: &str = "13.2.2";
 pub(crate) struct Row {
     /// Its title.
     pub(crate) title: &'static str,
-    /// Whether its panels are there at once, or when it is opened.
+    /// Open from the start, or on a click.
     pub(crate) opens: Opens,
     /// The panels, in the order of reading.
     pub(crate) panels: Vec<Panel>,

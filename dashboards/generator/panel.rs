@@ -8,19 +8,19 @@ use super::threshold::{self, Step};
 
 /// A panel.
 pub(crate) struct Panel {
-    /// What it is called.
+    /// The title.
     pub(crate) title: &'static str,
-    /// What it shows.
+    /// The description.
     pub(crate) what: &'static str,
-    /// What to do when it looks bad.
+    /// Advice when values are bad.
     pub(crate) advice: &'static str,
     /// Grafana's name of the unit.
     pub(crate) unit: &'static str,
     /// Where the value turns bad.
     pub(crate) steps: Vec<Step>,
-    /// What it asks for; of a table, its columns do.
+    /// The queries; those of a table are in its columns.
     pub(crate) queries: Vec<Query>,
-    /// What it says where there is nothing.
+    /// Text where there are no data.
     pub(crate) nothing: &'static str,
     /// At how many times it asks, at most.
     pub(crate) points: u32,
@@ -28,11 +28,11 @@ pub(crate) struct Panel {
     pub(crate) colours: Vec<Value>,
     /// Width (of 24) and height, in units of the grid.
     pub(crate) size: (u32, u32),
-    /// How it is drawn.
+    /// The visualization.
     pub(crate) kind: Kind,
 }
 
-/// How a panel is drawn.
+/// The visualization of a panel.
 pub(crate) enum Kind {
     /// One number, with a little line behind it.
     Number,
@@ -58,9 +58,9 @@ pub(crate) struct Table {
 
 /// A column of values.
 pub(crate) struct Column {
-    /// What is above it.
+    /// The title.
     pub(crate) title: &'static str,
-    /// What is in it.
+    /// The query.
     pub(crate) query: Query,
     /// Grafana's name of the unit.
     pub(crate) unit: &'static str,
@@ -162,7 +162,7 @@ impl Panel {
         panel
     }
 
-    /// What is not known is grey: neither good nor bad.
+    /// Returns the mapping that shows unknown values in grey: neither good nor bad.
     fn unknown(&self) -> Value {
         let result = json!({"text": self.nothing, "color": "#808080", "index": 0});
         json!([{"type": "special", "options": {"match": "null+nan", "result": result}}])

@@ -94,7 +94,7 @@ impl Subject {
         self.each(&format!("max_over_time({}{SHOWN})", self.of(metric)))
     }
 
-    /// How fast a counter goes, of those whose counter went fastest over the time shown.
+    /// Returns the rates of a counter, of those with the highest over the time shown.
     pub(crate) fn fastest(self, counter: &str) -> Query {
         let rate = |range: &str| format!("rate({}{range})", self.of(counter));
         self.ranked(&rate(STEP), &self.each(&rate(SHOWN)))
@@ -122,7 +122,7 @@ impl Subject {
 pub(crate) struct Query {
     /// PromQL, with Grafana's variables.
     pub(crate) expr: String,
-    /// What a line is called.
+    /// Name of a line.
     pub(crate) legend: String,
     /// Over the time shown, or as of its end.
     pub(crate) when: When,

@@ -9,7 +9,7 @@ use crate::support::program::Exporter;
 use crate::support::receiver::{Received, TestReceiver};
 use crate::support::wait::wait_for;
 
-/// How long anything may take that is not waited for on purpose.
+/// Deadline of everything that is not delayed on purpose.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// An alert in one request.

@@ -17,7 +17,7 @@ const HOLD: Duration = Duration::from_secs(10);
 /// From one poll to the next at most, whether it fails or not: twice the interval of [`QUICK`].
 const POLL: Duration = Duration::from_millis(800);
 
-/// What an operator, or the kernel, does to Redis.
+/// A fault of Redis, by an operator or the kernel.
 #[derive(Clone, Copy)]
 enum Outage {
     Killed,

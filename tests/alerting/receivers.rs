@@ -37,7 +37,7 @@ alerts: {{recommended: false, rules: [{rules}], notifiers: [{notifiers}]}}\n",
 
 const BEHIND: &str = "{alert: Behind, expr: lag > 0}";
 
-/// How many alerts a notifier counts of one result.
+/// Returns the number of alerts with one result that a notifier has counted.
 async fn counted(exporter: &Exporter, notifier: &str, result: &str) -> f64 {
     exporter.metrics().await
         [&format!("streamgauge_notifications_total{{notifier=\"{notifier}\",result=\"{result}\"}}")]

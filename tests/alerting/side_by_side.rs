@@ -82,7 +82,7 @@ impl Polls {
         Self { ends, task }
     }
 
-    /// How much later than planned they were in this time, as they are where the machine is busy with other things.
+    /// Returns the time by which all polls in this time were late, as on a busy machine.
     fn late(&self, from: Duration, until: Duration) -> Duration {
         let ends = self.ends.lock().unwrap();
         let began = |pair: &&[f64]| pair[1] > from.as_secs_f64() && pair[0] < until.as_secs_f64();

@@ -17,7 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 const POLL: &str = "poll: {interval: 2s, timeout: 1900ms, stale_after: 30s, discovery_interval: 1s}\n";
 
-/// Whether the lags that are shown are right.
+/// Checks the lags.
 fn assert_right(metrics: &Metrics) {
     for (key, lag) in [("a", 1.0), ("b", 2.0)] {
         let shown = metrics.get(&group("redis_stream_group_lag", key, "g"));

@@ -112,7 +112,7 @@ pub(crate) fn fine() -> Router {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) observed: Arc<Mutex<Vec<(&'static str, u16)>>>,
-    /// What clients must pass.
+    /// The access control.
     pub(crate) access: watch::Sender<AccessControl>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -174,7 +174,7 @@ impl Answer {
     }
 }
 
-/// What bytes go over.
+/// A connection.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}

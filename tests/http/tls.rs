@@ -98,7 +98,7 @@ fn serving(settings: TlsServer) -> Server {
     Server::behind(access, fine(), generous())
 }
 
-/// What comes of a request over a new connection.
+/// Sends a request over a new connection, and returns the status.
 async fn get(server: &Server, connector: &TlsConnector, name: &'static str) -> Result<u16, String> {
     let name = ServerName::try_from(name).unwrap();
     let connected = within_deadline(connector.connect(name, server.dial().await)).await;

@@ -16,7 +16,7 @@ use tracing::subscriber::DefaultGuard;
 use crate::support::metrics::{Metrics, parse};
 use crate::support::wait::wait_for;
 
-/// How long anything may take that is not waited for on purpose.
+/// Deadline of everything that is not delayed on purpose.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Notifiers that run in this test.
@@ -74,13 +74,13 @@ impl Running {
         parse(&String::from_utf8(self.metrics.render(None, |_| false).unwrap()).unwrap())
     }
 
-    /// How many alerts a notifier counts of one result.
+    /// Returns the number of alerts with one result that a notifier has counted.
     pub(crate) fn counted(&self, notifier: &str, result: &str) -> f64 {
         self.metrics()
             [&format!("streamgauge_notifications_total{{notifier=\"{notifier}\",result=\"{result}\"}}")]
     }
 
-    /// How many alerts of a notifier wait.
+    /// Returns the length of a notifier's queue.
     pub(crate) fn waiting(&self, notifier: &str) -> f64 {
         self.metrics()[&format!("streamgauge_notification_queue_length{{notifier=\"{notifier}\"}}")]
     }

@@ -73,7 +73,7 @@ struct AtRest {
     memory_bytes: f64,
 }
 
-/// What it holds once all that was taken out has ended.
+/// Returns the resources in use once all removed targets have ended.
 async fn at_rest(reloading: &Reloading, client: &mut crate::support::client::RedisClient) -> AtRest {
     wait_until(SOON, "one connection to the server is left", async || {
         let clients: String = client.ask(&["CLIENT", "LIST"]).await;

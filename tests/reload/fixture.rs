@@ -86,7 +86,7 @@ pub(crate) async fn server() -> (Server, RedisClient) {
     (server, client)
 }
 
-/// Whether there is any series of a target.
+/// Returns true if a target has series.
 pub(crate) fn has_target(metrics: &Metrics, target: &str) -> bool {
     metrics.keys().any(|series| series.contains(&format!("target=\"{target}\"")))
 }
@@ -98,7 +98,7 @@ pub(crate) fn value(metrics: &Metrics, name: &str, pieces: &[&str]) -> Option<f6
     found.next().map(|(_, value)| value)
 }
 
-/// What the last reload is said to have been.
+/// Returns 1 if the last reload is reported as successful.
 pub(crate) fn was_successful(metrics: &Metrics) -> f64 {
     metrics["streamgauge_config_last_reload_successful"]
 }

@@ -26,7 +26,7 @@ fn quoted(urls: &[String]) -> String {
     urls.iter().map(|url| format!("'{url}'")).collect::<Vec<_>>().join(", ")
 }
 
-/// How many entries the groups `g` have lost, by stream.
+/// Returns the losses of the groups `g`, by stream.
 fn lost(metrics: &Metrics) -> Vec<f64> {
     named(metrics, "redis_stream_group_entries_lost_total").into_values().collect()
 }

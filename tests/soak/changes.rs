@@ -10,7 +10,7 @@ use crate::setup::{DEADLINE, Setup, Variant};
 use crate::support::receiver::OK;
 use crate::support::wait::wait_until;
 
-/// What is changed.
+/// A change of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
     /// Other rules, and another URL of a receiver: no poll is to notice.

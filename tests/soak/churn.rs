@@ -14,7 +14,7 @@ use crate::setup::Node;
 use crate::support::server::connect;
 use crate::support::snapshot::ask;
 
-/// What is done to a node.
+/// A change on a node.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     /// Groups are created, read and acknowledge a little, and others are destroyed.
@@ -46,9 +46,9 @@ const DEEDS: &[Deed] = &[
     Deed::Retyped,
 ];
 
-/// How many of what is made are kept on a node.
+/// Number of streams that are kept on a node.
 const KEPT: usize = 12;
-/// How long a server may take to answer before it is left alone.
+/// Time after which a server that does not answer is skipped.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A node, and what was made there.
@@ -61,7 +61,7 @@ struct GroupState<'a> {
     consumers: VecDeque<String>,
 }
 
-/// Who does it, and what was made so far.
+/// The connections, and what was created so far.
 pub(crate) struct Churn<'a>(Vec<GroupState<'a>>);
 
 impl<'a> Churn<'a> {

@@ -28,7 +28,7 @@ const LOSSES: &str = "redis_stream_group_entries_lost_total";
 /// A group: target, stream, name.
 type Group = [String; 3];
 
-/// What was compared.
+/// Counts of what was compared.
 #[derive(Debug, Default)]
 pub(crate) struct Exactness {
     /// Series that were held against a reading one by one.
@@ -37,7 +37,7 @@ pub(crate) struct Exactness {
     pub(crate) groups: usize,
     /// Alerts that have to fire.
     pub(crate) alerts: usize,
-    /// What was wrong.
+    /// Differences that were found.
     pub(crate) wrong: Vec<String>,
 }
 
@@ -109,7 +109,7 @@ fn hold_steps_back(expected: &mut Expected, found: &Metrics) {
     }
 }
 
-/// What only the past tells: what there must be of it after a while in which nothing happened.
+/// Returns the expected values that rest on earlier polls, after a while in which nothing happened.
 fn of_the_past(groups: &[ExpectedGroup], found: &Metrics) -> Expected {
     let (mut expected, mut in_rhythm) = (Expected::new(), 0);
     let changes = named(found, "redis_stream_group_changes_total").into_iter();
@@ -165,7 +165,7 @@ fn statuses_after_quiet(place: &ExpectedGroup, is_abandoned: bool) -> Vec<Status
     }
 }
 
-/// What fires beside what must, and what the Alertmanager was told last.
+/// Returns alerts that must not fire, and differences from what Alertmanager last received.
 async fn wrong_alerts(setup: &Setup, behind: &BTreeSet<Group>) -> Vec<String> {
     let text = setup.exporter.get("/api/v1/alerts").await.text();
     let json: Value = serde_json::from_str(&text).expect("the answer is JSON");
@@ -240,7 +240,7 @@ async fn wrong_losses(setup: &Setup) -> Vec<String> {
     wrong
 }
 
-/// What is told to be lost, two polls from now.
+/// Returns the reported losses two polls from now.
 async fn losses(setup: &Setup) -> Metrics {
     let (mut losses, targets) = (Metrics::new(), setup.targets());
     let readings = join_all(targets.iter().map(async |target| (target, polled(setup, target).await))).await;

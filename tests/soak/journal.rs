@@ -23,14 +23,14 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Whether it is about this target, and has a part of this time.
+    /// Returns true if it is about this target and overlaps this time.
     pub(crate) fn touches(&self, target: &str, from: Duration, until: Duration) -> bool {
         let is_of = self.target.as_deref().is_none_or(|own| own == target);
         is_of && self.from <= until && from <= self.until
     }
 }
 
-/// What was done.
+/// The faults that were injected.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     windows: Mutex<Vec<Window>>,
@@ -44,7 +44,7 @@ impl Journal {
         *counts.entry(format!("{what:?}")).or_default() += 1;
     }
 
-    /// How often was done what.
+    /// Returns the number of times of each fault.
     pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -28,14 +28,14 @@ pub(crate) struct Load {
     tasks: JoinSet<Done>,
 }
 
-/// What was done.
+/// Counts of requests.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     /// Entries that were added.
     pub(crate) added: u64,
     /// Entries that were handled.
     pub(crate) handled: u64,
-    /// What ended by an error.
+    /// Errors.
     pub(crate) errors: Vec<String>,
 }
 

@@ -61,13 +61,13 @@ use support::server::Server;
 use verdict::Verdict;
 
 const WAITING: &str = r#"streamgauge_notification_queue_length{notifier="alertmanager"}"#;
-/// What memory may grow by, as a part of what it is in the middle of the time: less is what chance leaves in an
+/// Largest growth of memory, as a part of the median: less is random variation of an
 /// allocator.
 const MAX_GROWTH: f64 = 0.1;
 /// In a short run, bytes: memory is still warming up. Above all, alerts that have resolved are told of for a quarter of an
 /// hour, and kept as long.
 const MAX_GROWTH_BYTES: f64 = 8.0 * 1024.0 * 1024.0;
-/// What is measured after less than a quarter of an hour, a third of the time, is a short run.
+/// A run is short if a third of its time is less than a quarter of an hour.
 const SHORT: Duration = Duration::from_secs(45 * 60);
 /// Receivers of alerts: the connection to each, and its task, may be kept for the next alert or not.
 const RECEIVERS: usize = 2;

@@ -17,7 +17,7 @@ use crate::support::snapshot::{ask, text};
 
 /// From one look at the memory to the next.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often somebody who waits is told how it stands.
+/// Interval of progress messages.
 const TOLD_MINUTES: u64 = 5;
 /// Threads for blocking work end when they had nothing to do for ten seconds.
 const REST: Duration = Duration::from_secs(12);
@@ -27,7 +27,7 @@ const PARTS: usize = 24;
 /// Resident bytes, and when, since the first look.
 pub(crate) struct Memory(Vec<(Duration, u64)>);
 
-/// What it holds while nobody asks anything of it: of several looks the least, so that a poll under way does not count.
+/// Resources in use without requests: the least of several readings, so that a poll in progress does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AtRest {
     /// Open files.

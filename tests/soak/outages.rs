@@ -9,7 +9,7 @@ use crate::schedule::{Deck, Plan};
 use crate::setup::Setup;
 use crate::support::server::Server;
 
-/// What befalls a server.
+/// A fault of a server.
 #[derive(Clone, Copy, Debug)]
 enum Outage {
     /// Killed, and brought back after a while.

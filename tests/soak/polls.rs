@@ -17,7 +17,7 @@ struct Poll {
     result: String,
 }
 
-/// How punctual the polls of all targets were.
+/// Punctuality of the polls of all targets.
 #[derive(Debug, Default)]
 pub(crate) struct Punctuality {
     /// Polls while nothing was done to their target.
@@ -78,7 +78,7 @@ impl Punctuality {
         }
     }
 
-    /// How many of the calm polls may be spoiled, as somebody else may use the machine, too: one in a hundred, or as many
+    /// Maximum number of polls without a fault that may be late, since the machine is shared: one in a hundred, or as many
     /// as one moment spoils, in which polls of all targets are late, and the next seem early.
     pub(crate) fn tolerated(&self, targets: usize) -> usize {
         (self.calm / 100).max(2 * targets)

@@ -14,7 +14,7 @@ use crate::setup::Setup;
 use crate::support::http::get_with;
 use crate::support::metrics;
 
-/// What is read, and how.
+/// A kind of reader.
 #[derive(Clone, Copy, Debug)]
 enum Reader {
     /// A scrape without compression.

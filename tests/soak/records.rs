@@ -10,7 +10,7 @@ use crate::support::snapshot::{ask, list, text};
 /// Commands that nobody else sends here.
 const OWN: [&str; 4] = ["XINFO", "SCAN", "TIME", "HELLO"];
 
-/// What a server denied it, and which of its commands were slow while nothing was done to the server.
+/// Returns the denied commands, and those that were slow while no fault was injected.
 pub(crate) async fn on_servers(setup: &Setup, excused: &[Window]) -> (Vec<String>, Vec<String>) {
     let (mut denied, mut slow) = (Vec::new(), Vec::new());
     for node in &setup.nodes {

@@ -8,20 +8,20 @@ use fastrand::Rng;
 use redis_stream_core::clock::now;
 use tokio::time::{Instant, sleep};
 
-/// What CI has time for.
+/// The duration in CI.
 const DEFAULT: Duration = Duration::from_secs(75);
 
-/// How long there is trouble, and which.
+/// Duration and seed of the faults.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// How long there is trouble.
+    /// Time in which faults are injected.
     pub(crate) trouble: Duration,
-    /// What all that is left to chance follows from.
+    /// Seed of all random choices.
     pub(crate) seed: u64,
 }
 
 impl Plan {
-    /// What the environment says: a duration in `STREAMGAUGE_SOAK`, a number in `STREAMGAUGE_SOAK_SEED`.
+    /// Reads a duration from `STREAMGAUGE_SOAK` and a number from `STREAMGAUGE_SOAK_SEED`.
     pub(crate) fn from_environment() -> Self {
         let named = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let trouble = named("STREAMGAUGE_SOAK").map_or(DEFAULT, |text| {

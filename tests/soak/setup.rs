@@ -13,9 +13,9 @@ use crate::support::wait::wait_until;
 
 /// From one poll of a target to the next.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
-/// How long a poll may take.
+/// Deadline of a poll.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(800);
-/// What the status of a group looks at: no less than six intervals.
+/// `status.window`: at least six intervals.
 pub(crate) const WINDOW: Duration = Duration::from_secs(8);
 /// Above this lag a group is told of.
 pub(crate) const BEHIND: usize = 100;
@@ -24,7 +24,7 @@ pub(crate) const USER: &str = "streamgauge";
 /// The name of the cluster's target.
 pub(crate) const CLUSTER: &str = "cluster";
 
-/// How long all of it may take to start, and what was changed to take effect.
+/// Deadline for the start, and for a change to take effect.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A server, alone or of the cluster.
@@ -36,7 +36,7 @@ pub(crate) struct Node {
     pub(crate) url: String,
     /// Where it is polled, as the configuration has it.
     place: String,
-    /// What its keys begin with: of a node of the cluster, a hash tag of one of its slots.
+    /// Prefix of its keys: of a node of the cluster, a hash tag of one of its slots.
     pub(crate) tag: String,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Setup {
     pub(crate) exporter: Exporter,
     /// Its configuration.
     pub(crate) file: ConfigFile,
-    /// What it polls, in the order of the servers.
+    /// The polled nodes, in the order of the servers.
     pub(crate) nodes: Vec<Node>,
     /// The one that is polled over TLS.
     pub(crate) secured: Secured,
@@ -63,7 +63,7 @@ pub(crate) struct Secured {
     authority: Authority,
 }
 
-/// What a reload may change of the configuration.
+/// The part of the configuration that a reload changes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Variant {
     /// The target that has other streams.
@@ -110,7 +110,7 @@ impl Setup {
     }
 }
 
-/// Whether a target was answered in the last poll.
+/// Returns the series that is 1 if a target answered in the last poll.
 pub(crate) fn up(target: &str) -> String {
     format!(r#"streamgauge_target_up{{target="{target}"}}"#)
 }

@@ -6,7 +6,7 @@ use std::fmt::{Display, Write as _};
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     lines: Vec<Line>,
-    /// What explains a line that does not hold.
+    /// Explanations of lines that do not hold.
     notes: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl Verdict {
         self.hold(what, measured, "", true);
     }
 
-    /// Whether all of it holds.
+    /// Returns true if all lines hold.
     pub(crate) fn holds(&self) -> bool {
         self.lines.iter().all(|line| line.holds)
     }

@@ -20,7 +20,7 @@ use crate::support::servers::newest;
 
 const MAX_MEMORY_BYTES: f64 = 64.0 * 1024.0 * 1024.0;
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long each attack goes on.
+/// Duration of each attack.
 const ATTACK: Duration = Duration::from_secs(6);
 
 /// One attack at a time: they take all the processors there are.
@@ -34,7 +34,7 @@ struct Attacked {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// How far polling has come.
+/// Progress of polling.
 struct Seen {
     at: Instant,
     polls: f64,
@@ -63,7 +63,7 @@ impl Attacked {
         Self { exporter, _file: file, _server: server, _turn: turn }
     }
 
-    /// What it says of itself; others may hold places, so this may take a while.
+    /// Returns its metrics; other connections may use up the limit, so this may take a while.
     async fn metrics(&self) -> Metrics {
         let deadline = now() + Duration::from_secs(60);
         loop {

@@ -50,7 +50,7 @@ impl Certificates {
         format!("{{cert_file: '{cert}', key_file: '{key}'{rest}}}")
     }
 
-    /// What it takes to have clients verified.
+    /// Returns the settings that verify clients.
     fn verifying(&self) -> String {
         let ca = self.path("ca.pem").display().to_string();
         format!(", client_ca_file: '{ca}', client_auth_type: RequireAndVerifyClientCert")
@@ -65,7 +65,7 @@ async fn serving(web: &str) -> (ConfigFile, Exporter) {
     (file, exporter)
 }
 
-/// What a program prints; its standard error where it fails.
+/// Returns the output of a program; its standard error if it fails.
 async fn run(program: &Path, args: &[&str]) -> Result<String, String> {
     let mut command = tokio::process::Command::new(program);
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);

@@ -8,7 +8,7 @@ use streamgauge::config::error::ConfigError;
 use streamgauge::config::load::from_text;
 use streamgauge::config::{Config, Password};
 
-/// What `${PASSWORD}` stands for.
+/// Value of `${PASSWORD}`.
 const SECRET: &str = "hunter2-Tr0ub4dor";
 
 /// Keys whose values are never shown.
@@ -35,7 +35,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Whether a key that wants a file has a value other than a plain name: there is none in the folder that is given.
+/// Returns true if a key for a file has a value other than a plain name, of which the folder has none.
 fn names_a_file(tree: &Value) -> bool {
     match tree {
         Value::Sequence(items) => items.iter().any(names_a_file),
@@ -76,7 +76,7 @@ fn check_what_is_valid(text: &str, tree: &Value, config: &Config) {
     check_the_rules(config);
 }
 
-/// Whether `${PASSWORD}` stands for a whole value, and only where secrets belong.
+/// Returns true if `${PASSWORD}` is a whole value, and only of keys for secrets.
 fn secrets_are_in_their_place(tree: &Value) -> bool {
     match tree {
         Value::String(text) => !text.contains("PASSWORD"),

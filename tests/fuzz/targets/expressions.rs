@@ -148,7 +148,7 @@ fn without_strings(expression: &str) -> (String, Vec<String>) {
     (outside, strings)
 }
 
-/// What an escape stands for, as Go reads it.
+/// Returns the character of an escape, as Go reads it.
 fn escaped(chars: &mut std::str::Chars<'_>) -> char {
     match chars.next() {
         Some(char @ ('"' | '\\')) => char,

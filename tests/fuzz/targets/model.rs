@@ -23,7 +23,7 @@ pub enum Reply {
     Fields(Vec<(&'static str, Self)>),
 }
 
-/// How it is written.
+/// Form of the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Resp2,
@@ -71,7 +71,7 @@ impl Reply {
         }
     }
 
-    /// What `read` makes of the reply as it comes from the connection.
+    /// Returns what `read` makes of the reply as the connection sends it.
     pub fn sent<T>(&self, protocol: Protocol, read: impl FnOnce(Value<'_>) -> T) -> T {
         let mut bytes = Vec::new();
         self.write(protocol, &mut bytes);
@@ -100,7 +100,7 @@ impl<'a> Arbitrary<'a> for Count {
     }
 }
 
-/// How many there are of something: mostly few, at times as many as a server can hold.
+/// A count: mostly small, at times as large as a server can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amount(pub u64);
 
@@ -158,12 +158,12 @@ pub struct Stream {
     pub oddity: Oddity,
 }
 
-/// What a later version may do to a reply that is made of fields.
+/// A change that a later version may make to a reply of fields.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub struct Oddity {
     /// By how many places the fields are moved on.
     rotation: u8,
-    /// Whether and where there is a field that nobody knows.
+    /// Position of an unknown field, if there is one.
     stranger: Option<u8>,
 }
 

@@ -64,7 +64,7 @@ struct Watch {
     evaluator: Evaluator,
 }
 
-/// What the server says of a stream.
+/// State of a stream on the server.
 #[derive(Arbitrary, Clone, Debug)]
 struct Said {
     stream: Stream,
@@ -72,7 +72,7 @@ struct Said {
     consumers: Option<Vec<Consumer>>,
 }
 
-/// What becomes of a stream until a poll.
+/// A change of a stream between two polls.
 #[derive(Arbitrary, Debug)]
 enum Change {
     Nothing,
@@ -142,7 +142,7 @@ impl Watch {
         Ok(())
     }
 
-    /// What a poll reads of a stream.
+    /// Reads a stream as a poll does.
     fn read(&mut self, at: usize, now: Duration, u: &mut Unstructured<'_>) -> Result<StreamReading> {
         let (said, state) = match (u.arbitrary()?, self.streams[at].take()) {
             (Change::Becomes(said), _) => (Some(*said), None),
@@ -303,7 +303,7 @@ impl Said {
     }
 }
 
-/// What is said to a question: something of the form that was asked for, or nothing.
+/// Returns an answer to a question: a random one of its form, or none.
 fn answer(question: &Question, u: &mut Unstructured<'_>, names: &mut NameInterner) -> Result<Answer> {
     let reply = match (u.arbitrary::<u8>()?, &question.kind) {
         (255, _) => return Ok(Answer::Gone),

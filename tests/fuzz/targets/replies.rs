@@ -27,7 +27,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What the scanner keeps of the whole replies, which does not depend on the parts that they arrive in.
+/// Returns what the scanner keeps of the whole replies, which does not depend on the parts that they arrive in.
 fn kept_of(data: &[u8]) -> Vec<u8> {
     let (mut scanner, mut at, mut whole) = (Scanner::default(), 0, 0);
     while let Ok((taken, end)) = scanner.scan(&data[at..]) {

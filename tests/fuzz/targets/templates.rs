@@ -10,7 +10,7 @@ use streamgauge::config::load::from_text;
 
 use super::{quoted, text};
 
-/// What stands between text: a label, or the value.
+/// A placeholder: a label, or the value.
 static PLACE: LazyLock<Regex> = LazyLock::new(|| {
     let function = r"(humanize|humanizeDuration|humanizePercentage)";
     let value = format!(r"\$value(?:\s*\|\s*{function})?|{function}\s+\$value");
@@ -46,7 +46,7 @@ fn number(bytes: &[u8]) -> f64 {
     f64::from_le_bytes(all)
 }
 
-/// What is shown reads back as the same number.
+/// Checks that the text reads back as the same number.
 fn check_the_number(value: f64) {
     let shown = format_value(value);
     let read: f64 = shown.parse().unwrap_or_else(|_| panic!("{shown:?} is no number"));
