@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 
 use super::Lines;
 use crate::commands::poll_cost::{self, PollCost};
-use crate::format::units::{count, span};
+use crate::format::units::{counted, span};
 use crate::poller::poll::Poller;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -30,7 +30,8 @@ pub(super) async fn describe(poller: &mut Poller, interval: Duration, lines: &mu
 }
 
 fn traffic(commands: u64, bytes: u64, time: &str) -> String {
-    format!("{} commands and {} of replies {time}", count(commands), ByteSize(bytes))
+    let commands = counted(usize::try_from(commands).unwrap_or(usize::MAX), "command", "commands");
+    format!("{commands} and {} of replies {time}", ByteSize(bytes))
 }
 
 /// Returns what an amount at each interval sums up to in a day.
@@ -42,6 +43,12 @@ fn a_day(amount: u64, interval: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_command_is_not_many() {
+        assert_eq!(traffic(1, 217, "a poll"), "1 command and 217 B of replies a poll");
+        assert_eq!(traffic(8_640, 2_048, "a day"), "8,640 commands and 2.0 KiB of replies a day");
+    }
 
     #[test]
     fn a_day_has_as_many_polls_as_intervals() {
