@@ -132,7 +132,9 @@ pub(crate) fn was_recreated(
         return false;
     }
     // The server loses count also where entries were deleted ahead of the group.
-    let is_intact = info.max_deleted.is_some_and(|deleted| info.first.is_none_or(|first| deleted < first));
+    let is_intact = info.max_deleted.is_some_and(|deleted| {
+        deleted <= values.last_delivered_id || info.first.is_none_or(|first| deleted < first)
+    });
     let has_lost_count = values.entries_read.is_some() && now.entries_read.is_none() && is_intact;
     now.last_delivered < values.last_delivered_id || has_lost_count
 }
@@ -240,6 +242,7 @@ mod tests {
             (&["c"], 9, &[], None, 0, true, "created again at the end"),
             (&["c"], 9, &[], Some(9), 0, false, "read to the end, and the consumer was deleted"),
             (&["c"], 9, &[], None, 7, false, "the server may have lost count"),
+            (&["c"], 9, &[], None, 5, true, "nothing was deleted above its position"),
             (&["c"], 9, &["c"], None, 0, false, "set ahead"),
         ] {
             let info = StreamInfo { max_deleted: Some(id(max_deleted)), ..info(9, &["g"], 1) };
