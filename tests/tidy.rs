@@ -88,6 +88,42 @@ async fn what_it_prints_deletes_what_is_unused_and_no_more() {
     .await;
 }
 
+/// The consumers of the large group: more than are listed.
+const MANY: usize = 20_010;
+
+#[tokio::test]
+async fn idle_consumers_of_a_group_with_too_many_are_deleted_in_batches() {
+    let Some(redis_cli) = peers::find("redis-cli") else { return };
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        client.run("XADD s * f v\nXADD s * f v\nXGROUP CREATE s g 0").await;
+        let create = "for at = 1, tonumber(ARGV[1]) do \
+             redis.call('XGROUP', 'CREATECONSUMER', KEYS[1], 'g', \"it's \" .. at .. ' \"$x') end return 0";
+        let _: u64 = client.ask(&["EVAL", create, "1", "s", &(MANY - 3).to_string()]).await;
+        client.run("XREADGROUP GROUP g holds COUNT 1 STREAMS s >\nXGROUP CREATECONSUMER s g later").await;
+        let nothing = tidy(&server, "1h").await;
+        assert!(
+            nothing.stdout.contains("s / g: 20,009 consumers, too many to find out"),
+            "{}",
+            nothing.stdout
+        );
+        let replies = run_script(&redis_cli, &nothing.stdout);
+        assert_eq!(replies, ["0"], "none is idle for an hour");
+
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let found = tidy(&server, "1s").await;
+        assert_eq!(found.code, Some(0), "{}", found.stderr);
+        // One comes back to life before the commands run, and one is new.
+        client.run("XREADGROUP GROUP g later COUNT 1 STREAMS s >\nXGROUP CREATECONSUMER s g new").await;
+        let replies = run_script(&redis_cli, &found.stdout);
+        let deleted: usize = replies.iter().map(|reply| reply.parse::<usize>().expect("a number")).sum();
+        assert_eq!(deleted, MANY - 3, "{replies:?}");
+        assert_eq!(replies.len(), deleted.div_ceil(500));
+        assert_eq!(consumers(&mut client, "s", "g").await, 3, "holds, later and new");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_server_that_cannot_be_polled_is_told() {
     let server = Server::start(newest(), &["--requirepass", "right"]).await;

@@ -7,6 +7,7 @@ use crate::values::family::{
     Aggregation, AlertFact, Family, MetricOrigin, ValueReading, ValueSource, ValueUnit, counter, gauge,
 };
 use redis_stream_core::id::StreamId;
+use redis_stream_lag::many_consumers::MAX_LISTED;
 use redis_stream_lag::question::is_fatal;
 use redis_stream_lag::report::{CensusView, GroupValues, GroupView, OldestPending};
 
@@ -654,8 +655,13 @@ pub static CONSUMERS: Family = gauge(
 .fact(AlertFact::Value("consumers"))
 .label("Consumers", "", |_| "");
 
-const CONSUMERS_NOT_READ: &str =
-    "consumers are not read (consumers: false, more than 20,000 of them, or a replica), or not yet";
+fn why_consumers_are_not_read(values: &GroupValues) -> &'static str {
+    if values.consumers > MAX_LISTED {
+        "the server would need more than 5 ms to list more than 20,000 consumers; streamgauge tidy prints what deletes idle ones"
+    } else {
+        "consumers are not read (consumers: false, or a replica), or not yet"
+    }
+}
 
 pub static CONSUMERS_GROWTH: Family = gauge(
     "redis_stream_group_consumers_growth",
@@ -688,9 +694,11 @@ pub static CONSUMERS_IDLE: Family = gauge(
 )
 .absent(CONSUMERS_NOT_COUNTED)
 .fact(AlertFact::Value("consumers_idle"))
-.label("Idle consumers", "no attempt to read for metrics.consumer_max_idle, nothing pending", |_| {
-    CONSUMERS_NOT_READ
-});
+.label(
+    "Idle consumers",
+    "no attempt to read for metrics.consumer_max_idle, nothing pending",
+    why_consumers_are_not_read,
+);
 
 pub static CONSUMERS_STRANDED: Family = gauge(
     "redis_stream_group_consumers_stranded",
@@ -702,7 +710,7 @@ pub static CONSUMERS_STRANDED: Family = gauge(
 )
 .absent(CONSUMERS_NOT_COUNTED)
 .fact(AlertFact::Value("consumers_stranded"))
-.label("Stranded consumers", "the same, with entries pending", |_| CONSUMERS_NOT_READ);
+.label("Stranded consumers", "the same, with entries pending", why_consumers_are_not_read);
 
 pub static ENTRIES_DELIVERED_TOTAL: Family = counter(
     "redis_stream_group_entries_delivered_total",
