@@ -21,7 +21,7 @@ use support::config::ConfigFile;
 use support::polled::Polled;
 use support::program::{Finished, Streamgauge};
 use support::server::{Server, free_port};
-use support::servers::{for_each_program, for_each_server, newest};
+use support::servers::{ServerKind, for_each_program, for_each_server, newest};
 use support::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -457,4 +457,35 @@ async fn errors_of_a_wrong_setting_tell_what_to_do() {
         assert_eq!(finished.code, Some(1), "{finished:?}");
         assert!(finished.stdout.contains(told), "{told} in {finished:?}");
     }
+}
+
+#[tokio::test]
+async fn leaks_are_listed_and_are_no_warnings() {
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        let (seconds, _): (u64, u64) = client.ask(&["TIME"]).await;
+        let old = format!("{}-0", (seconds - 3 * 86_400) * 1_000);
+        client.run(&format!("XADD s {old} f v\nXADD log {old} f v\nXADD log * f v\nXADD trimmed {old} f v")).await;
+        client.run("XADD trimmed * f v\nXTRIM trimmed MAXLEN 1\nXGROUP CREATE s forgotten 0\nXGROUP CREATE s used 0").await;
+        client.run("XREADGROUP GROUP used holds STREAMS s >").await;
+        for name in ["idle-1", "idle-2"] {
+            client.run(&format!("XGROUP CREATECONSUMER s used {name}")).await;
+        }
+        let yaml = format!("metrics: {{consumer_max_idle: 1s}}\nalerts: {{recommended: false}}\ntargets: [{{name: t, url: '{}'}}]", server.url());
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let finished = ConfigFile::new(&yaml).command("check").args(["--strict"]).run().await;
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        let counts_entries = server.program().kind != ServerKind::Redis || server.program().version >= (7, 0, 0);
+        let mut expected = vec![
+            "idle consumers (no attempt to read for 1.0 s, nothing pending): 2 (s / used 2); streamgauge tidy prints what deletes them",
+            "stranded consumers (no attempt to read for 1.0 s, entries pending): 1 (s / used 1); these entries wait until another consumer claims them",
+            "groups abandoned for a day: 1 (s 1); streamgauge tidy prints what deletes them",
+        ];
+        if counts_entries {
+            expected.push("entries of streams that have grown for a day, without a group and never trimmed: 2 (log 2); readers without a group are not seen");
+        }
+        let found: Vec<_> = finished.stdout.lines().filter_map(|line| line.strip_prefix("  leaks    ")).collect();
+        assert_eq!(found, expected, "{finished:?}");
+    })
+    .await;
 }

@@ -36,6 +36,7 @@ use redis_stream_lag::report::{Lag, Report};
 
 mod alerting;
 mod cost;
+mod leaks;
 
 /// The most names on one line; the rest is counted.
 const SHOWN_NAMES: usize = 5;
@@ -204,6 +205,7 @@ async fn check(config: &Config, target: &config::Target, lines: &mut Lines) -> a
         warn_of_unmatched(target, &report, lines);
     }
     describe_groups(&report, lines);
+    leaks::describe(&report, config.poll.consumer_max_idle, lines);
     let identity = poller.nodes().find_map(|node| node.identity.cloned());
     cost::describe(&mut poller, config.poll.interval, lines).await;
     Ok(Found { report, is_complete, identity })
