@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET ?= x86_64-unknown-linux-musl
 
 .DEFAULT_GOAL := help
-.PHONY: demo build help test fmt lint doc book doc-tables dashboard ci servers peers fmt-check deny fuzz dashboard-types manifests workflows pictures test-newest-peers chroot soak life autoscaling consumer-crash bench bench-consume bench-page package sbom
+.PHONY: demo build help test fmt lint doc book doc-tables dashboard ci servers peers fmt-check deny fuzz dashboard-types manifests workflows pictures test-newest-peers chroot soak life autoscaling consumer-crash bench bench-census bench-consume bench-page package sbom
 
 ##@ Try it
 
@@ -120,6 +120,10 @@ bench: ## Compare with prometheus-redis-exporter in one run, then bench-page (BE
 	@server=$$(scripts/servers.sh any) && echo "bench: on $$server" >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench comparison -- $(BENCH_FLAGS)
 	@$(MAKE) --no-print-directory bench-page
+
+bench-census: ## Measure what the census of a million pending entries adds to a poll (BENCH_FLAGS=--quick: a smoke test)
+	@server=$$(scripts/servers.sh any) && echo "bench-census: on $$server" >&2 && \
+	STREAMGAUGE_REDIS_SERVER="$$server" $(CARGO) bench --locked --bench census -- $(BENCH_FLAGS)
 
 bench-consume: ## Compare the reference consumer with a bare read loop on one server
 	@server=$$(scripts/servers.sh any) && echo "bench-consume: on $$server" >&2 && \

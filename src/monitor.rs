@@ -109,6 +109,10 @@ impl Monitor {
                     let Some(outcome) = polled else { return self.stop() };
                     self.publish(&outcome, began).await;
                     self.step_alerts(&outcome, next_poll);
+                    tokio::select! {
+                        () = self.poller.read_later_pages() => {}
+                        () = ended(changes.clone()) => return self.stop(),
+                    }
                     next_poll = match outcome {
                         Ok(_) => schedule.next_after(now()),
                         Err(_) => schedule.retry_after(now(), BACKOFF.delay(self.failures, fastrand::f64())),

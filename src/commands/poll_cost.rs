@@ -17,8 +17,9 @@ pub(super) struct PollCost {
 pub(super) async fn measure(poller: &mut Poller) -> (PollCost, PollOutcome) {
     let (began, before) = (now(), poller.traffic());
     let outcome = poller.poll().await;
+    let time = now() - began;
+    poller.read_later_pages().await;
     let after = poller.traffic();
-    let cost =
-        PollCost { time: now() - began, commands: after.0 - before.0, reply_bytes: after.1 - before.1 };
+    let cost = PollCost { time, commands: after.0 - before.0, reply_bytes: after.1 - before.1 };
     (cost, outcome)
 }

@@ -42,6 +42,8 @@ pub struct Poller {
     /// The origin of the times that [`LagState`] keeps.
     started: Instant,
     last_report: Option<Arc<Report>>,
+    /// The snapshot of the last poll and its deadline, while pages of long lists of pending entries are left to be read.
+    later: Option<(Snapshot, Instant)>,
     /// Time at which commands were last sent on all connections.
     last_used: Instant,
     samples: SampleSchedule,
@@ -94,6 +96,7 @@ impl Poller {
             lag: LagState::default(),
             started: now(),
             last_report: None,
+            later: None,
             last_used: now(),
             samples: SampleSchedule::default(),
             pace: Pace::default(),
@@ -146,6 +149,7 @@ impl Poller {
             PollError::OutOfTime => PollError::Behind(FullTurn::new(tracked, takes, &self.poll)),
             error => error,
         });
+        self.later = self.lag.has_later_pages().then_some((snapshot, deadline));
         let report = self.servers.without_stale(&derived.report);
         self.last_report = Some(derived.report);
         self.needs_discovery = false;
@@ -204,6 +208,19 @@ impl Poller {
         let report = Report { limited, ..derivation.close(self.last_report.as_deref()) };
         self.metrics.count_entries(report.counted_entries);
         Derived { report: Arc::new(report), late, error: first_error }
+    }
+
+    /// Reads pages of long lists of pending entries, which the report of the last poll did not have to wait for, until the
+    /// deadline of that poll. Without an answer, the list is read on after the next poll.
+    pub async fn read_later_pages(&mut self) {
+        let Some((snapshot, deadline)) = self.later.take() else { return };
+        while now() < deadline && self.lag.has_later_pages() {
+            let questions = self.lag.later_questions();
+            // A connection that is lost is noticed by the next poll, too.
+            let (answers, _) = self.servers.ask(&snapshot, &questions, deadline).await;
+            self.lag.answer_later(answers);
+            self.last_used = now();
+        }
     }
 
     /// Returns the last report after a poll that failed, without streams whose values are older than `poll.stale_after`.

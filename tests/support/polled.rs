@@ -42,7 +42,9 @@ impl Polled {
 
     /// Polls once.
     pub async fn poll(&mut self) -> Result<Arc<Report>, PollError> {
-        self.poller.poll().await.map(|polled| polled.report)
+        let polled = self.poller.poll().await;
+        self.poller.read_later_pages().await;
+        polled.map(|polled| polled.report)
     }
 
     /// Returns the value of one of the exporter's own series, without the label `target`: `redis_commands_total` with

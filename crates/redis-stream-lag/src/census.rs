@@ -1,8 +1,9 @@
 //! Counts what XINFO does not show of the pending entries list (PEL) of a group: a census reads all of it, in pages.
 //!
 //! Pages are paid from a budget of each poll, and groups take turns: the one that was not served for the longest time
-//! is next. A pass over a long list takes many polls; its result is published when it ends. A list of which the
-//! consumers prove that it did not change is not read again, see [`pending_cache`](crate::pending_cache).
+//! is next. A pass over a long list takes many polls; its result is published when it ends, so its pages are read
+//! [after the report](crate::later_pages). A list of which the consumers prove that it did not change is not read again, see
+//! [`pending_cache`](crate::pending_cache).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,6 +60,23 @@ pub(crate) struct PageReading {
     pub(crate) clock_jump: Duration,
     /// ID of the first entry of the stream; `None` if it is empty.
     pub(crate) first: Option<StreamId>,
+}
+
+/// A list of pending entries, by the reading of a poll.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PendingList {
+    /// The node's clock.
+    pub(crate) time: Duration,
+    /// The group's last-delivered-id.
+    pub(crate) position: StreamId,
+    /// Number of entries.
+    pub(crate) pending: u64,
+}
+
+impl PendingList {
+    pub(crate) fn of(info: &StreamInfo, group: &GroupInfo) -> Self {
+        Self { time: info.time, position: group.last_delivered, pending: group.pending }
+    }
 }
 
 /// A page of the list that is due.
@@ -139,25 +157,24 @@ impl Census {
         self.served_at
     }
 
+    /// Returns true if one page reads the whole list, so that the report of the same poll has the result.
+    pub(crate) fn fits_in_a_page(&self, pending: u64) -> bool {
+        self.pass.is_none() && pending.saturating_add(GROWTH) <= PAGE.into()
+    }
+
     /// Takes the next page from the budget, and begins a pass if there is none. Returns `None` if the budget is used up.
-    pub(crate) fn next_page(
-        &mut self,
-        info: &StreamInfo,
-        group: &GroupInfo,
-        at: Duration,
-        budget: &mut u32,
-    ) -> Option<DuePage> {
+    pub(crate) fn next_page(&mut self, list: PendingList, at: Duration, budget: &mut u32) -> Option<DuePage> {
         let read = self.pass.as_ref().map_or(0, |pass| pass.tally.census.entries);
         // What was read and acknowledged since counts as read, but is not pending any more.
-        let expected = match group.pending.saturating_sub(read) {
+        let expected = match list.pending.saturating_sub(read) {
             0 if self.pass.is_some() => PAGE.into(),
             expected => expected,
         };
         let at_most = take(budget, expected)?;
         self.served_at = at;
         let begin = || Pass {
-            began: info.time,
-            position: group.last_delivered,
+            began: list.time,
+            position: list.position,
             cursor: None,
             tally: CensusTally::default(),
         };

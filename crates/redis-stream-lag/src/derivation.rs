@@ -54,6 +54,7 @@ impl<'a> Derivation<'a> {
             counts_trimmable: false,
             look_ups_left: LOOK_UPS_PER_POLL,
             census_left: ENTRIES_PER_POLL,
+            later_pages: Vec::new(),
             counted_entries: 0,
             at,
             gap,

@@ -30,6 +30,7 @@ use redis_stream_core::name::Name;
 
 pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     let PollState { snapshot, state, streams, counted_entries, at, gap, budget, .. } = poll;
+    state.set_later_pages(poll.later_pages, poll.census_left);
     // The streams that were read were moved out before, so these were not read. Draining keeps the allocation.
     let mut not_read: HashMap<_, _> = state.streams.drain().collect();
     if budget.memory_interval.is_none() {
@@ -547,14 +548,17 @@ fn groups_abandoned(stream: &StreamState<'_>, at: Duration) -> Option<u64> {
 }
 
 /// Returns for how long nothing was read for a group. It cannot have been delivered an entry, nor created at it, before
-/// the entry was added.
+/// the entry was added. Nor have entries waited for longer than the oldest one, if nothing was ever removed.
 fn read_pause(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> ReadPause {
     let history = open.cache.history.as_ref();
     let nothing_waits = (lag(stream, group).max() == 0).then_some(Duration::ZERO);
     let consumers = each_consumer(group, open).into_iter().flatten();
     let last_attempt = consumers.map(|one| one.idle_ms).min().map(Duration::from_millis);
+    let has_all = stream.info.entries_added == Some(stream.info.length);
+    let next = stream.next_entry(group.last_delivered).filter(|_| has_all);
     let bounds = [
         nothing_waits,
+        next.and_then(|next| next.age(stream.info.time)),
         last_attempt,
         group.last_delivered.age(stream.info.time),
         history.and_then(|history| history.last_delivery_age(at)),

@@ -21,6 +21,7 @@ mod group_changes;
 mod group_values;
 mod history;
 mod holder;
+mod later_pages;
 mod loss;
 mod loss_share;
 pub mod many_consumers;

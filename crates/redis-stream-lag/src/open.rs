@@ -8,6 +8,7 @@ use crate::budget::Budget;
 use crate::deleted_pending::DeletedPending;
 use crate::from_bounds;
 use crate::holder::{self, OldestNeeded, TrimBound};
+use crate::later_pages::LaterPage;
 use crate::loss::{self, LossReading};
 use crate::pending_cache::{CachedOldestPending, PelHead};
 use crate::question::{EntryRange, StreamIndex};
@@ -40,6 +41,8 @@ pub(super) struct PollState<'a> {
     pub(super) look_ups_left: u32,
     /// Number of pending entries that a census may still list.
     pub(super) census_left: u32,
+    /// Pages of long lists, which are left until the report is published.
+    pub(super) later_pages: Vec<LaterPage>,
     pub(super) counted_entries: u64,
     /// Start of the poll, by the caller's monotonic clock.
     pub(super) at: Duration,

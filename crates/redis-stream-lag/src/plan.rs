@@ -4,20 +4,19 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::audit;
-use crate::census::DuePage;
+use crate::census::{DuePage, PendingList};
 use crate::deleted_pending::{self, DeletedPending, MAX_LOOKED_UP};
 use crate::from_bounds::MAX_ORPHANS;
+use crate::later_pages::LaterPage;
 use crate::many_consumers::{self, MAX_LISTED};
 use crate::memory::{self, LINES_PER_POLL, MEMORY_SAMPLES};
 use crate::open::{CensusTurn, LossQuestion, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::PelHead;
-use crate::question::{Question, QuestionKind};
+use crate::question::{LINE_BYTES, Question, QuestionKind};
 use crate::seldom::SeldomAsked;
 use crate::snapshot::{ConsumersReading, StreamInfo};
 use redis_stream_core::id::StreamId;
 
-/// Expected size of one pending entry, consumer or group in a reply, in bytes.
-const LINE_BYTES: u64 = 150;
 /// Approximate maximum number of questions per round, which bounds memory: a question and its answer take a few
 /// hundred bytes. Small in tests, so that every poll has several rounds.
 const ROUND: usize = if cfg!(test) { 3 } else { 4_096 };
@@ -201,7 +200,7 @@ impl QuestionPlan {
     }
 
     /// Asks for pages of the pending entries, as far as the budget reaches. Groups take turns: the one that was not served
-    /// for the longest time is next.
+    /// for the longest time is next. Pages of long lists are left until the report is published.
     fn ask_for_census(&mut self, poll: &mut PollState<'_>) {
         if self.is_full() {
             return;
@@ -223,11 +222,19 @@ impl QuestionPlan {
             let (info, open) = (stream.info, &mut stream.groups[number]);
             let group = &info.groups[number];
             let census = open.cache.census.get_or_insert_default();
+            let is_short = census.fits_in_a_page(group.pending);
             let page = match self.is_full() {
                 true => None,
-                false => census.next_page(info, group, poll.at, &mut poll.census_left),
+                false => census.next_page(PendingList::of(info, group), poll.at, &mut poll.census_left),
             };
-            let Some(DuePage { after, at_most }) = page else { return };
+            let Some(page) = page else { return };
+            let DuePage { after, at_most } = page;
+            if !is_short {
+                open.census_turn = CensusTurn::Over;
+                let key = &stream.reading.key;
+                poll.later_pages.push(LaterPage::new(stream.index, key, (info, group), poll.at, page));
+                continue;
+            }
             open.census_turn = CensusTurn::Asked;
             let kind = QuestionKind::PendingPage { group: group.name.clone(), after, at_most };
             let purpose = QuestionPurpose::Census { group: number, at_most };

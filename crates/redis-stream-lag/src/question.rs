@@ -4,6 +4,9 @@ use crate::snapshot::{ConsumerInfo, GroupInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
+/// Expected size of one pending entry, consumer or group in a reply, in bytes.
+pub(crate) const LINE_BYTES: u64 = 150;
+
 /// Position of a stream in a [`Snapshot`](crate::snapshot::Snapshot).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamIndex {

@@ -16,9 +16,11 @@ use crate::group_changes::{GroupChanges, KeptCounters};
 pub use crate::history::DatedStatus;
 use crate::history::History;
 use crate::holder::{HolderHistory, UnreadGrowth};
+use crate::later_pages::{LaterPage, LaterPages};
 use crate::loss::{LossReading, Losses};
 use crate::loss_share::LossShare;
 use crate::pending_cache::CachedOldestPending;
+use crate::question::{Answer, Question};
 use crate::report::{Recreation, SilentConsumers};
 use crate::retention::{TrimEvidence, TrimPace};
 use crate::rhythm::Rhythm;
@@ -46,6 +48,7 @@ pub struct LagState {
     pub(super) polled_at: Option<Duration>,
     /// Groups that were known before and were not read since, by stream.
     restored: HashMap<Name, Vec<RestoredGroup>>,
+    pub(super) later_pages: LaterPages,
     /// The memory of streams, where it is asked for.
     pub(super) memory: HashMap<Name, SeldomAsked<u64>>,
 }
@@ -160,6 +163,36 @@ pub(super) enum StreamContinuity {
 }
 
 impl LagState {
+    /// Replaces the pages that are left of the poll before.
+    pub(crate) fn set_later_pages(&mut self, due: Vec<LaterPage>, left: u32) {
+        self.later_pages = LaterPages { due, asked: Vec::new(), left };
+    }
+
+    /// Returns true if pages of long lists of pending entries are left to be read after the last poll.
+    #[must_use]
+    pub fn has_later_pages(&self) -> bool {
+        !self.later_pages.due.is_empty()
+    }
+
+    /// Returns the questions for the next pages of long lists of pending entries, about the streams of the snapshot of the
+    /// last poll. Empty once none is left, or the budget is used up.
+    pub fn later_questions(&mut self) -> Vec<Question> {
+        let pages = &mut self.later_pages;
+        pages.asked = std::mem::take(&mut pages.due);
+        pages.asked.iter().map(LaterPage::question).collect()
+    }
+
+    /// Takes the answers to the questions that were returned last: one for each, in the same order.
+    pub fn answer_later(&mut self, answers: Vec<Answer>) {
+        let Self { later_pages: LaterPages { due, asked, left }, streams, .. } = self;
+        for (page, answer) in asked.drain(..).zip(answers) {
+            let Answer::PendingPage(entries) = answer else { continue };
+            let group = streams.get_mut(&page.key).and_then(|stream| stream.group_mut(&page.group));
+            let Some(GroupCache { census: Some(census), history, .. }) = group else { continue };
+            due.extend(page.note(&entries, census, history.as_ref(), left));
+        }
+    }
+
     /// Returns what is known of groups by their histories, at `now` by the caller's monotonic clock.
     pub fn remembered(&self, now: Duration) -> impl Iterator<Item = RememberedGroup> {
         let read = self.streams.iter().flat_map(|(key, stream)| {
@@ -422,6 +455,12 @@ impl StreamCache {
     pub(super) fn take_group(&mut self, name: &Name) -> Box<GroupCache> {
         let found = self.groups.binary_search_by(|(other, _)| other.cmp(name));
         found.ok().and_then(|at| self.groups[at].1.take()).unwrap_or_default()
+    }
+
+    /// Returns the state of a group.
+    pub(super) fn group_mut(&mut self, name: &Name) -> Option<&mut GroupCache> {
+        let at = self.groups.binary_search_by(|(other, _)| other.cmp(name)).ok()?;
+        self.groups[at].1.as_deref_mut()
     }
 
     /// Removes and returns the names of all groups, with the states of those that were not [taken](Self::take_group).

@@ -72,6 +72,7 @@ async fn observe_target(
 /// Polls once, and returns a text about streams that were not read. A failed poll keeps the report of the one before.
 async fn poll_into(poller: &mut Poller, snapshot: &mut TargetSnapshot) -> Option<String> {
     let outcome = poller.poll().await;
+    poller.read_later_pages().await;
     snapshot.is_up = has_answered(&outcome);
     snapshot.error = problem(&outcome);
     let polled = outcome.ok()?;

@@ -190,7 +190,19 @@ impl Watch {
                 questions.iter().map(|question| answer(question, u, names)).collect::<Result<_>>()?;
             derivation.answer(answers);
         }
-        Ok(derivation.close(self.last.as_deref()))
+        let report = derivation.close(self.last.as_deref());
+        for round in 0.. {
+            assert!(round < 100, "pages do not end");
+            let questions = self.memory.later_questions();
+            if questions.is_empty() {
+                break;
+            }
+            let names = &mut self.names;
+            let answers =
+                questions.iter().map(|question| answer(question, u, names)).collect::<Result<_>>()?;
+            self.memory.answer_later(answers);
+        }
+        Ok(report)
     }
 
     fn check_what_readers_see(&mut self, report: &Arc<Report>, now: Duration) {

@@ -33,6 +33,15 @@ pub(crate) struct Watcher {
     pub(crate) listed: u64,
 }
 
+/// Returns the number of pending entries that are asked for, with a cost of one for each command.
+fn listed(questions: &[Question]) -> u64 {
+    let pages = questions.iter().filter_map(|question| match question.kind {
+        QuestionKind::PendingPage { at_most, .. } => Some(u64::from(at_most) + 1),
+        _ => None,
+    });
+    pages.sum()
+}
+
 /// The true state of the model during a poll.
 pub(crate) struct Truth {
     /// The model when XINFO STREAM was answered.
@@ -89,14 +98,11 @@ impl Watcher {
         self.listed = 0;
         for _ in 0..10_000 {
             let questions = derivation.questions();
-            let pages = questions.iter().filter_map(|question| match question.kind {
-                QuestionKind::PendingPage { at_most, .. } => Some(u64::from(at_most) + 1),
-                _ => None,
-            });
-            self.listed += pages.sum::<u64>();
+            self.listed += listed(&questions);
             if questions.is_empty() {
                 let report = derivation.close(self.report.as_ref());
                 self.report = Some(report);
+                self.read_later_pages(model, &meanwhile);
                 return Truth { read, after: model.clone(), groups, is_busy };
             }
             let mut answer = |question: &Question| {
@@ -110,6 +116,23 @@ impl Watcher {
             derivation.answer(answers);
         }
         panic!("questions without end");
+    }
+
+    /// Reads the pages that are left until the report is published.
+    fn read_later_pages(&mut self, model: &mut StreamModel, meanwhile: &dyn Fn(&mut StreamModel)) {
+        while self.state.has_later_pages() {
+            let questions = self.state.later_questions();
+            self.listed += listed(&questions);
+            let mut answer = |question: &Question| {
+                meanwhile(model);
+                model.answer(&question.kind)
+            };
+            let answers = match self.is_late {
+                true => vec![Answer::Late; questions.len()],
+                false => questions.iter().map(&mut answer).collect(),
+            };
+            self.state.answer_later(answers);
+        }
     }
 
     /// Samples the model between two polls.
