@@ -56,6 +56,11 @@ async fn end_if_blocked(requested: CancellationToken, grace: Duration) {
     process::exit(1);
 }
 
+/// A result that is cut short must not pass for a success.
+fn interrupted() -> anyhow::Error {
+    anyhow::anyhow!("interrupted before the result was complete")
+}
+
 /// Returns the time in which a command ends after a signal unless it is blocked; `None` where it depends on others.
 fn longest_end(command: &Command) -> Option<Duration> {
     match command {
@@ -82,20 +87,20 @@ async fn run(command: Command, matches: ArgMatches) -> anyhow::Result<()> {
         Command::Serve(_) => serve::run(matches, shutdown).await,
         Command::Check(args) => tokio::select! {
             result = check::run(&args, &matches) => result,
-            () = shutdown.cancelled() => Ok(()),
+            () = shutdown.cancelled() => Err(interrupted()),
         },
         Command::Init(_) => tokio::select! {
             result = init::run(&matches) => result,
-            () = shutdown.cancelled() => Ok(()),
+            () = shutdown.cancelled() => Err(interrupted()),
         },
         Command::Status(args) => status::run(&args, &matches, shutdown).await,
         Command::Pending(args) => tokio::select! {
             result = pending::run(&args, &matches) => result,
-            () = shutdown.cancelled() => Ok(()),
+            () = shutdown.cancelled() => Err(interrupted()),
         },
         Command::Tidy(args) => tokio::select! {
             result = tidy::run(&args, &matches) => result,
-            () = shutdown.cancelled() => Ok(()),
+            () = shutdown.cancelled() => Err(interrupted()),
         },
         Command::Rules(args) => rules::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -180,3 +180,24 @@ async fn at_the_very_start() {
     let finished = running.stop().await;
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
 }
+
+#[tokio::test]
+async fn a_result_that_is_cut_short_is_no_success() {
+    let silent = FakeServer::new(Behavior::NoReply).await;
+    let url = silent.url();
+    let from = ["--redis-url", &url];
+    for run in [
+        Streamgauge::command("check").args(from),
+        Streamgauge::command("init").args(from),
+        Streamgauge::command("tidy").args(from),
+        Streamgauge::command("pending").args(from).args(["--stream", "s", "--group", "g"]),
+        Streamgauge::command("status").args(from),
+    ] {
+        let before = silent.connections();
+        let running = run.spawn();
+        wait_until(SOON, "it has connected", async || silent.connections() > before).await;
+        let finished = running.stop().await;
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        assert!(finished.stderr.contains("interrupted before"), "{finished:?}");
+    }
+}
