@@ -9,6 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::config::{ConfigFile, QUICK};
+use crate::support::fake_server::{Behavior, FakeServer};
 use crate::support::program::Streamgauge;
 use crate::support::server::Server;
 use crate::support::servers::newest;
@@ -77,6 +78,28 @@ async fn a_file_that_is_no_regular_file_or_too_large_is_refused_at_once() {
     ] {
         let error = refused(&notifier(&receiver)).await;
         assert!(error.contains("in the file: a control character"), "{receiver}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn the_authorities_of_the_system_are_a_regular_file_too() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let path = |name: &str| folder.path().join(name);
+    fifo(&path("fifo"));
+    fs::File::create(path("large")).and_then(|file| file.set_len(100 << 20)).expect("it is sparse");
+    let listening = FakeServer::new(Behavior::NoReply).await;
+    let url = format!("rediss://{}", listening.address);
+    for (file, problem) in [
+        (path("fifo"), "a FIFO, not a regular file"),
+        (folder.path().to_owned(), "a directory, not a regular file"),
+        ("/dev/zero".into(), "a device, not a regular file"),
+        (path("large"), "larger than 16 MiB, the limit of such a file"),
+    ] {
+        let run = Streamgauge::command("check").args(["--redis-url", &url]).env("SSL_CERT_FILE", &file);
+        let finished = run.run().await;
+        let said = format!("SSL_CERT_FILE: cannot read {}: {problem}", file.display());
+        assert!(finished.code == Some(1) && finished.stdout.contains(&said), "{said}: {finished:?}");
+        assert!(finished.took < Duration::from_secs(5), "{finished:?}");
     }
 }
 

@@ -24,6 +24,8 @@ pub enum FileKind {
     Secret,
     /// Certificates or a key in PEM: up to 1 MiB.
     Certificate,
+    /// The certificates of all authorities of a system: up to 16 MiB.
+    SystemAuthorities,
     /// A configuration: up to 16 MiB. It may also be a pipe, as in `--config <(render)`, which has 5 seconds to be
     /// written.
     Configuration,
@@ -38,7 +40,7 @@ impl FileKind {
         match self {
             Self::Secret => 64 << 10,
             Self::Certificate => 1 << 20,
-            Self::Configuration => 16 << 20,
+            Self::SystemAuthorities | Self::Configuration => 16 << 20,
             Self::State => 64 << 20,
         }
     }

@@ -1,6 +1,7 @@
 //! TLS connections to servers. The configured files are read for each connection, so that certificates can be rotated
 //! without a restart; the TLS configuration built from them is reused while they do not change.
 
+use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -170,12 +171,26 @@ impl TlsContext {
         if let Some(pem) = authorities {
             return self::authorities(pem, "tls.ca_file");
         }
+        check_system_file()?;
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
             return Err("this system has no certificates of authorities; set tls.ca_file".to_owned());
         }
         Ok(roots)
+    }
+}
+
+/// Checks the file with the authorities of the system that `SSL_CERT_FILE` names. What looks them up would block on a FIFO,
+/// and read a device until the memory is full. A file that is missing is left to it.
+fn check_system_file() -> Result<(), String> {
+    let Some(path) = env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) else { return Ok(()) };
+    let path = Path::new(&path);
+    match file::read(path, FileKind::SystemAuthorities) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(format!("SSL_CERT_FILE: cannot read {}: {error}", redact(&path.display().to_string())))
+        }
+        _ => Ok(()),
     }
 }
 
