@@ -194,7 +194,8 @@ impl Monitor {
         }
         self.publisher.set_outcome(has_answered(outcome), problem.clone());
         let target_name = &self.settings.target.name;
-        debug!(%target_name, result = result.as_str(), elapsed_ms = elapsed.as_millis(), "polled");
+        let unchanged_streams = outcome.as_ref().ok().map(|polled| polled.unchanged_streams);
+        debug!(%target_name, result = result.as_str(), elapsed_ms = elapsed.as_millis(), unchanged_streams, "polled");
         match error {
             Some(PollError::Behind(turn)) => {
                 self.log_problem(result, true, None);

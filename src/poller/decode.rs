@@ -211,6 +211,39 @@ fn xinfo_consumer(reply: Value<'_>, names: &mut NameInterner) -> Decoded<Consume
     }
 }
 
+/// The ages of a consumer in a reply to XINFO CONSUMERS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerAges {
+    /// As in [`ConsumerInfo`].
+    pub idle_ms: u64,
+    /// As in [`ConsumerInfo`].
+    pub inactive_ms: Option<u64>,
+}
+
+/// Decodes the ages of each consumer in XINFO CONSUMERS, and passes everything else to `other`.
+pub fn consumer_ages(
+    reply: Value<'_>,
+    mut other: impl FnMut(&[u8]),
+    mut each: impl FnMut(ConsumerAges),
+) -> Decoded<()> {
+    for consumer in array(reply)? {
+        let (mut idle_ms, mut inactive_ms) = (None, None);
+        for field in fields(consumer)? {
+            match field? {
+                (b"idle", value) => idle_ms = Some(count(value)?),
+                (b"inactive", value) => {
+                    inactive_ms = integer(value)?.and_then(|ms| u64::try_from(ms).ok());
+                }
+                (name, Value::Text(text)) => [name, text].into_iter().for_each(&mut other),
+                (name, value) => [name, &count(value)?.to_le_bytes()].into_iter().for_each(&mut other),
+            }
+        }
+        let idle_ms = idle_ms.ok_or(DecodeError("XINFO CONSUMERS lacks idle"))?;
+        each(ConsumerAges { idle_ms, inactive_ms });
+    }
+    Ok(())
+}
+
 /// Decodes `XPENDING key group - + 1`: the oldest pending entry with its consumer.
 pub fn oldest_pending(reply: Value<'_>) -> Decoded<Option<(PendingEntry, Name)>> {
     Ok(pending(reply)?.into_iter().next())

@@ -24,6 +24,7 @@ mod pipeline;
 pub mod poll;
 mod read;
 mod read_plan;
+mod repeated;
 pub mod resp;
 mod sample;
 pub(crate) mod selection;

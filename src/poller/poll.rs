@@ -21,7 +21,7 @@ use redis_stream_lag::budget::Budget;
 use redis_stream_lag::derivation::Derivation;
 use redis_stream_lag::question::Answer;
 use redis_stream_lag::report::Report;
-use redis_stream_lag::snapshot::Snapshot;
+use redis_stream_lag::snapshot::{ReadOutcome, Snapshot};
 use redis_stream_lag::state::{LagState, RememberedGroup};
 
 /// Time without a command after which connections are kept alive: shorter than the idle timeouts of common proxies.
@@ -72,6 +72,8 @@ pub struct Polled {
     pub has_answered: bool,
     /// Streams that no poll has read yet, since the budget for payload or the time was spent.
     pub unread_streams: usize,
+    /// Streams that were not derived, since their readings repeat those of the poll before.
+    pub unchanged_streams: usize,
     /// True if the report shows every stream there is.
     pub is_complete: bool,
     /// Why streams are not found though every node answered; `None` if all are found.
@@ -136,7 +138,7 @@ impl Poller {
         let deadline = began + self.poll.timeout;
         let has_all_nodes = unreachable.is_none();
         let until = (self.pace.reading_deadline(began, deadline), deadline);
-        let read = self.servers.read(unreachable, until).await;
+        let read = self.servers.read(unreachable, until, (&self.lag, began - self.started)).await;
         let (snapshot, error) = read.inspect_err(|_| self.servers.disconnect())?;
         let read_at = now();
         let derived = self.derive(&snapshot, began, deadline).await;
@@ -149,6 +151,7 @@ impl Poller {
             PollError::OutOfTime => PollError::Behind(FullTurn::new(tracked, takes, &self.poll)),
             error => error,
         });
+        let unchanged_streams = unchanged_streams(&snapshot);
         self.later = self.lag.has_later_pages().then_some((snapshot, deadline));
         let report = self.servers.without_stale(&derived.report);
         self.last_report = Some(derived.report);
@@ -162,6 +165,7 @@ impl Poller {
         let unread_streams = tracked.saturating_sub(report.streams.len());
         Ok(Polled {
             unread_streams,
+            unchanged_streams,
             is_complete: has_answered
                 && self.servers.has_found_streams()
                 && shows_all_streams
@@ -372,4 +376,9 @@ pub fn result_and_error(outcome: &PollOutcome) -> (PollResult, Option<&PollError
 /// Returns true if every node answered until the poll ended.
 pub fn has_answered(outcome: &PollOutcome) -> bool {
     outcome.as_ref().is_ok_and(|polled| polled.has_answered)
+}
+
+fn unchanged_streams(snapshot: &Snapshot) -> usize {
+    let readings = snapshot.nodes.iter().flat_map(|node| &node.streams);
+    readings.filter(|reading| matches!(reading.outcome, ReadOutcome::Unchanged { .. })).count()
 }

@@ -17,6 +17,7 @@ use crate::poller::interner::NameInterner;
 use crate::poller::node_reader::NodeReader;
 use crate::poller::payload_budget::{UnknownStreams, UnknownTurn};
 use crate::poller::pipeline::{NodePipeline, Turn, command, run_pipelines};
+use crate::poller::repeated::StreamReplies;
 use crate::poller::resp::Value;
 use crate::poller::selection::{self, Selection, SelectionInput};
 use crate::poller::slots::redirect;
@@ -27,8 +28,9 @@ use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 use redis_stream_lag::snapshot::{
-    ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
+    ConsumerInfo, ConsumerLimit, ConsumersReading, Epoch, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
 };
+use redis_stream_lag::state::LagState;
 
 /// Assumed size of the replies about a stream that was never read: its entries may be large.
 const UNKNOWN_REPLY_BYTES: u64 = 64 * 1024;
@@ -53,6 +55,9 @@ pub(super) struct ReadRequest<'a> {
     pub(super) payload_budget: u64,
     /// The time until which streams are asked for, and the deadline of their replies.
     pub(super) until: (Instant, Instant),
+    pub(super) lag: &'a LagState,
+    /// Start of the poll, by the clock of `lag`.
+    pub(super) at: Duration,
 }
 
 /// For each tracked stream, the result of reading it, and its named groups that are missing.
@@ -106,17 +111,23 @@ impl ReadRequest<'_> {
                 is_time_refused |= matches!(time, Value::Error(_));
                 let time = node_time(time, &source.node.address, metrics)?;
                 let mut replies = source.without_asking(replies);
-                let read_at = now();
+                let (read_at, mut of_consumers) = (now(), Vec::new());
                 for (&at, asked) in due[batch.clone()].iter().zip(&asked[number][batch]) {
                     let (groups, stream) =
                         (replies.next().unwrap_or_default(), replies.next().unwrap_or_default());
+                    of_consumers.clear();
+                    of_consumers.extend(replies.by_ref().take(asked.groups.len()));
                     if let Some(redirect) = redirect(groups).or_else(|| redirect(stream)) {
-                        replies.by_ref().take(asked.groups.len()).for_each(drop);
                         redirected.push((at, number, redirect));
                         continue;
                     }
+                    if self.repeats(source.node.epoch, at, time, (groups, stream), &of_consumers) {
+                        outcomes[at] = (ReadOutcome::Unchanged { time }, Vec::new());
+                        self.streams.tracked[at].read_at = Some(read_at);
+                        continue;
+                    }
                     let reply = stream_reply(groups, stream, &source.node.address, time)?;
-                    let consumers = self.consumers(&source.node.address, asked, &mut replies)?;
+                    let consumers = self.consumers(&source.node.address, asked, &of_consumers)?;
                     if let StreamReply::Read(read) = &reply {
                         unknown.note(read.payload_bytes);
                     }
@@ -207,17 +218,47 @@ struct StreamRead<'r> {
 }
 
 impl ReadRequest<'_> {
+    /// Returns true if the stream at position `at` is settled, and these replies about it repeat those of the poll before.
+    /// Keeps the replies about a settled stream.
+    fn repeats(
+        &mut self,
+        epoch: Epoch,
+        at: usize,
+        time: Duration,
+        of_stream: (Value<'_>, Value<'_>),
+        of_consumers: &[Value<'_>],
+    ) -> bool {
+        let (stream, now) = (&mut self.streams.tracked[at], (self.at, time));
+        let was_read = stream.last_read + 1 == self.poll_number;
+        let key = &stream.key;
+        let mut known = stream.replies.take().filter(|_| was_read);
+        let is_settled = known.as_mut().is_some_and(|known| known.are_settled(self.lag, key, epoch, now));
+        if !is_settled && self.lag.settled(key, epoch).is_none() {
+            return false;
+        }
+        let Some(replies) = StreamReplies::of(epoch, now, of_stream, of_consumers) else { return false };
+        if let Some(mut known) = known.filter(|_| is_settled)
+            && known.confirm(&replies)
+        {
+            (stream.replies, stream.last_read) = (Some(known), self.poll_number);
+            return true;
+        }
+        stream.replies = Some(Box::new(replies));
+        false
+    }
+
     /// Decodes the replies about consumers, by group. A group whose reply is an error is left out: it is gone, or asked
     /// for again by itself.
     fn consumers<'r>(
         &mut self,
         address: &str,
         asked: &Asked,
-        replies: &mut impl Iterator<Item = Value<'r>>,
+        replies: &[Value<'r>],
     ) -> Result<Vec<(Name, Vec<ConsumerInfo>)>, PollError> {
         let mut consumers = Vec::with_capacity(asked.groups.len());
+        let mut replies = replies.iter();
         for group in asked.groups.iter() {
-            match replies.next().unwrap_or_default() {
+            match replies.next().copied().unwrap_or_default() {
                 Value::Error(error) => drop(classify_reply(address, error)?),
                 reply => {
                     let found = decode::xinfo_consumers(reply, self.names).ok();
@@ -280,7 +321,7 @@ impl ReadRequest<'_> {
         let total =
             STREAM_BYTES + payload_bytes + GROUP_BYTES * info.group_count + CONSUMER_BYTES * read_along;
         stream.reply_bytes = Some(ReplyBytes { total, payload: payload_bytes });
-        (ReadOutcome::Read(StreamInfo { groups: selection.groups, ..info }), selection.missing)
+        (ReadOutcome::Read(Box::new(StreamInfo { groups: selection.groups, ..info })), selection.missing)
     }
 }
 

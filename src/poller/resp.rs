@@ -19,6 +19,8 @@ const MAX_KEPT: usize = 8 << 20;
 const MAX_READ: u64 = 256 << 20;
 /// XINFO STREAM returns two entries, and each may have fields of 512 MiB.
 const SKIPPED_IS_CHEAPER: u64 = 8;
+/// The most digits of a number that is read in one step.
+const MAX_SHORT_DIGITS: usize = 18;
 /// The longest line: a number, a status, or an error.
 const MAX_LINE: usize = 64 * 1024;
 const MAX_DEPTH: usize = 32;
@@ -111,6 +113,10 @@ impl Scanner {
         let mut at = 0;
         while at < input.len() {
             let (taken, is_complete) = match self.state {
+                ScanState::Line if self.line.is_empty() => match self.scan_short_value(&input[at..])? {
+                    Some(scanned) => scanned,
+                    None => self.scan_line(&input[at..])?,
+                },
                 ScanState::Text { left, is_kept } => (self.scan_text(&input[at..], left, is_kept), false),
                 ScanState::Line | ScanState::TextEnd => self.scan_line(&input[at..])?,
             };
@@ -147,6 +153,39 @@ impl Scanner {
         }
         self.start = self.kept.len();
         End::Reply
+    }
+
+    /// Scans a short string or integer in one step, if all of it is here, as nearly all are. Returns the number of bytes
+    /// taken, and true if the reply ends with them; `None` for anything else.
+    fn scan_short_value(&mut self, input: &[u8]) -> Result<Option<(usize, bool)>, Malformed> {
+        let Some((kind @ (b'$' | b':'), rest)) = input.split_first() else { return Ok(None) };
+        let (mut number, mut digits) = (0_u64, 0);
+        while let Some(digit @ b'0'..=b'9') = rest.get(digits) {
+            if digits == MAX_SHORT_DIGITS {
+                return Ok(None);
+            }
+            (number, digits) = (10 * number + u64::from(digit - b'0'), digits + 1);
+        }
+        let Some((b"\r\n", rest)) = rest[digits..].split_first_chunk() else { return Ok(None) };
+        let line = 1 + digits + 2;
+        if digits == 0 {
+            return Ok(None);
+        }
+        if *kind == b':' {
+            self.values += 1;
+            self.count_read(line as u64)?;
+            self.keep(kind::INT, number, &[]);
+            return Ok(Some((line, self.end_value())));
+        }
+        let length = usize::try_from(number).unwrap_or(usize::MAX);
+        let Some((text, [b'\r', b'\n', ..])) = rest.split_at_checked(length) else { return Ok(None) };
+        if number > MAX_NESTED_STRING {
+            return Ok(None);
+        }
+        self.values += 1;
+        self.count_read(line as u64 + number)?;
+        self.keep(kind::TEXT, number, text);
+        Ok(Some((line + length + 2, self.end_value())))
     }
 
     fn scan_text(&mut self, input: &[u8], left: u64, is_kept: bool) -> usize {
@@ -301,10 +340,11 @@ impl Scanner {
     }
 
     fn keep(&mut self, kind: u8, number: u64, bytes: &[u8]) {
-        self.append(&header(kind, number));
-        if !bytes.is_empty() {
-            self.append(bytes);
+        if !self.is_refused {
+            self.kept.reserve(HEADER_BYTES + bytes.len());
+            self.kept.extend_from_slice(&header(kind, number));
         }
+        self.append(bytes);
     }
 
     fn append(&mut self, bytes: &[u8]) {
@@ -364,6 +404,17 @@ pub enum Value<'a> {
     Refused,
     /// A value of another type, or an integer of more than 64 bits.
     Other,
+}
+
+impl<'a> Value<'a> {
+    /// Returns what is kept of an array or a map: equal bytes are equal values. `None` for other values.
+    #[must_use]
+    pub fn kept_bytes(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Array(values) | Self::Map(values) => Some(values.0),
+            _ => None,
+        }
+    }
 }
 
 /// An error reply.

@@ -32,6 +32,7 @@ use redis_stream_core::tls::{SKIPPED, Verification};
 use redis_stream_lag::question::{Answer, Question, QuestionKind, StreamIndex};
 use redis_stream_lag::report::{LimitedCounts, Report};
 use redis_stream_lag::snapshot::{ConsumerLimit, Snapshot};
+use redis_stream_lag::state::LagState;
 
 const LONG_NAMES: &str = "some streams have names longer than 64 KiB: they are left out";
 
@@ -268,7 +269,7 @@ impl Servers {
     }
 
     /// Reads every stream that is due. `unreachable` is the error of a node that could not be connected. `until` is
-    /// the time until which streams are asked for, and the deadline of their replies. Returns the snapshot, and the first error that cut the reading short.
+    /// the time until which streams are asked for, and the deadline of their replies; `lag` the state of their derivation, and the start of the poll by its clock. Returns the snapshot, and the first error that cut the reading short.
     ///
     /// # Errors
     ///
@@ -277,6 +278,7 @@ impl Servers {
         &mut self,
         mut unreachable: Option<PollError>,
         until: (Instant, Instant),
+        lag: (&LagState, Duration),
     ) -> Result<(Snapshot, Option<PollError>), PollError> {
         self.poll_number += 1;
         self.is_time_refused = false;
@@ -286,13 +288,13 @@ impl Servers {
         let due = self.payload.select(&self.streams.tracked, self.poll_number);
         self.streams.note_due(&due, now());
         let mut plan = ReadPlan::new(&self.nodes, &self.streams.tracked, &due);
-        let redirected = self.read_from(&mut plan, 0, until).await;
+        let redirected = self.read_from(&mut plan, 0, until, lag).await;
         if !redirected.is_empty() {
             self.metrics.count_errors(Reason::Moved, redirected.len() as u64);
             let (first, failed) = plan.follow(redirected, &mut self.nodes, until.1).await;
             unreachable = unreachable.or(failed);
             // A second redirect is followed in the next poll.
-            self.read_from(&mut plan, first, until).await;
+            self.read_from(&mut plan, first, until, lag).await;
         }
         self.finish(plan, unreachable)
     }
@@ -303,6 +305,7 @@ impl Servers {
         plan: &mut ReadPlan,
         first: usize,
         until: (Instant, Instant),
+        (lag, at): (&LagState, Duration),
     ) -> Vec<(usize, usize, Redirect)> {
         let ReadPlan { node_reads, outcomes, .. } = plan;
         let (nodes, target) = (&self.nodes, &self.target);
@@ -322,6 +325,8 @@ impl Servers {
             consumer_limit,
             payload_budget: self.payload.per_poll(),
             until,
+            lag,
+            at,
         };
         let Read { payload_bytes, is_time_refused, ended, redirected } = request.read(&asked, outcomes).await;
         self.is_time_refused |= is_time_refused;

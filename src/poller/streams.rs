@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::config::{Shard, StreamRule, Target};
 use crate::poller::error::KeyError;
+use crate::poller::repeated::StreamReplies;
 use crate::poller::selection::{self, LeftOut, RuleIndex};
 use crate::poller::slots::{crc16, slot};
 use redis_stream_core::name::Name;
@@ -56,6 +57,8 @@ pub(super) struct TrackedStream {
     pub(super) logged_left_out: LeftOut,
     /// True if one entry takes more than the payload budget of a poll; logged when that begins.
     pub(super) exceeds_budget: bool,
+    /// The last replies that were decoded, of a stream that is settled.
+    pub(super) replies: Option<Box<StreamReplies>>,
 }
 
 impl TrackedStream {
@@ -79,6 +82,7 @@ impl TrackedStream {
             left_out: LeftOut::default(),
             logged_left_out: LeftOut::default(),
             exceeds_budget: false,
+            replies: None,
         }
     }
 

@@ -8,7 +8,7 @@ use redis_stream_lag::report::Report;
 use streamgauge::config::Config;
 use streamgauge::config::load::from_text;
 use streamgauge::poller::error::PollError;
-use streamgauge::poller::poll::Poller;
+use streamgauge::poller::poll::{PollOutcome, Poller};
 use streamgauge::self_metrics::SelfMetrics;
 
 use super::metrics::parse;
@@ -29,11 +29,13 @@ impl Polled {
     /// Polls a server that must be a `master` or a `replica`.
     pub fn with_role(server: &Server, role: &str, streams: &[&str], poll: &str) -> Self {
         let streams: Vec<_> = streams.iter().map(|key| format!("{{key: '{key}'}}")).collect();
-        let text = format!(
-            "{{poll: {{discovery_interval: 1ms, {poll}}}, targets: [{{url: '{}', role: {role}, streams: [{}]}}]}}",
-            server.url(),
-            streams.join(", ")
-        );
+        let target = format!("url: '{}', role: {role}, streams: [{}]", server.url(), streams.join(", "));
+        Self::of_target(&target, poll)
+    }
+
+    /// Polls a target of this YAML.
+    pub fn of_target(target: &str, poll: &str) -> Self {
+        let text = format!("{{poll: {{discovery_interval: 1ms, {poll}}}, targets: [{{{target}}}]}}");
         let Config { poll, mut targets, .. } = from_text("test", &text, Path::new("."), &|_| None).unwrap();
         let metrics = SelfMetrics::new(Duration::ZERO, &[]).unwrap();
         let poller = Poller::new(Arc::new(targets.remove(0)), poll, metrics.for_target("t", &[]));
@@ -42,9 +44,14 @@ impl Polled {
 
     /// Polls once.
     pub async fn poll(&mut self) -> Result<Arc<Report>, PollError> {
+        self.poll_whole().await.map(|polled| polled.report)
+    }
+
+    /// Polls once, and returns all that a poll tells.
+    pub async fn poll_whole(&mut self) -> PollOutcome {
         let polled = self.poller.poll().await;
         self.poller.read_later_pages().await;
-        polled.map(|polled| polled.report)
+        polled
     }
 
     /// Returns the value of one of the exporter's own series, without the label `target`: `redis_commands_total` with

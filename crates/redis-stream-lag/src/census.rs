@@ -209,6 +209,22 @@ impl Census {
         true
     }
 
+    /// Returns true if no pass has begun that is not finished, none has ended at `at`, by the caller's clock, and no entry
+    /// will have waited for the window for another delivery that has not yet.
+    pub(crate) fn stays_the_same(&self, at: Duration, window: Duration) -> bool {
+        self.pass.is_none()
+            && self.finished.as_ref().is_none_or(|finished| finished.ended.1 != at)
+            && self.certain_idle().is_none_or(|idle| idle >= window)
+    }
+
+    /// Notes that the list has not changed until `now`, by the clocks of the node and of the caller, if it is known to have
+    /// been the same until then.
+    pub(crate) fn repeat(&mut self, now: (Duration, Duration)) {
+        if let Some(until) = self.finished.as_mut().and_then(|finished| finished.unchanged_until.as_mut()) {
+            *until = now;
+        }
+    }
+
     /// Returns the result of the last pass that has ended, at `now` by the node's clock.
     pub(crate) fn reading(&self, now: Duration) -> Option<PendingCensusReading> {
         let finished = self.finished.as_ref()?;

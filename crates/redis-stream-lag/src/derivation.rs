@@ -38,6 +38,7 @@ impl<'a> Derivation<'a> {
                 let ReadOutcome::Read(info) = &reading.outcome else { continue };
                 let index = StreamIndex { node: node_at, stream: stream_at };
                 let mut cache = state.streams.remove(&reading.key).unwrap_or_default();
+                cache.resume(at.saturating_sub(gap));
                 cache.gap = cache.gap.max(gap);
                 streams.push(StreamState::open(index, (node, reading), info, cache, (at, budget.timeout)));
             }
@@ -67,6 +68,9 @@ impl<'a> Derivation<'a> {
         let planned = plan::next_round(&mut self.poll);
         self.poll.round += 1;
         self.asked = planned.iter().map(|planned| (planned.stream, planned.purpose)).collect();
+        for (stream, purpose) in &self.asked {
+            self.poll.streams[*stream].was_asked |= !purpose.is_for_later();
+        }
         planned.into_iter().map(|planned| planned.question).collect()
     }
 
@@ -101,14 +105,7 @@ impl<'a> Derivation<'a> {
     fn take_answer(&mut self, at: usize, purpose: QuestionPurpose, answer: Answer) {
         let stream = &mut self.poll.streams[at];
         let now = stream.info.time;
-        let is_for_later = matches!(
-            purpose,
-            QuestionPurpose::Audit { .. }
-                | QuestionPurpose::Census { .. }
-                | QuestionPurpose::Memory
-                | QuestionPurpose::ManyConsumers(_)
-        );
-        stream.is_late |= answer == Answer::Late && !is_for_later;
+        stream.is_late |= answer == Answer::Late && !purpose.is_for_later();
         match (purpose, answer) {
             (QuestionPurpose::OldestPending(at), Answer::OldestPending(entry)) => {
                 let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);

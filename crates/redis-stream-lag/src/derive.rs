@@ -1,6 +1,6 @@
 //! Derives the report from the state of a poll that has no questions left.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::abandoned::{ReadPause, is_abandoned_for_a_day};
@@ -21,7 +21,8 @@ use crate::report::{
 use crate::retention::{RetentionReading, WasTrimmed};
 use crate::seldom::SeldomAsked;
 use crate::snapshot::{
-    ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
+    ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, ReadOutcome, Snapshot, StreamInfo,
+    StreamReading,
 };
 use crate::state::{GroupCache, LagState, RestoredGroup, StreamCache, StreamContinuity};
 use crate::status;
@@ -31,36 +32,47 @@ use redis_stream_core::name::Name;
 pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     let PollState { snapshot, state, streams, counted_entries, at, gap, budget, .. } = poll;
     state.set_later_pages(poll.later_pages, poll.census_left);
-    // The streams that were read were moved out before, so these were not read. Draining keeps the allocation.
-    let mut not_read: HashMap<_, _> = state.streams.drain().collect();
     if budget.memory_interval.is_none() {
         state.memory.clear();
     }
     let mut reports = Vec::with_capacity(snapshot.nodes.iter().map(|node| node.streams.len()).sum());
     let mut last_report = LastReport { streams: previous.map_or(&[], |report| &report.streams), next: 0 };
+    // The states of the streams that are derived were moved out before. Of the others, those that are not kept here go.
+    let mut kept = 0;
     for reading in snapshot.nodes.iter().flat_map(|node| &node.streams) {
         match reading.outcome {
-            ReadOutcome::Read(_) => {}
-            ReadOutcome::Refused => reports.push(unread(reading).into()),
+            ReadOutcome::Read(_) => continue,
+            ReadOutcome::Unchanged { time } => {
+                reports.extend(last_report.of(reading).map(|stream| stream.unchanged_at(time)));
+                kept += 1;
+                continue;
+            }
+            ReadOutcome::Refused => {
+                reports.push(unread(reading).into());
+                state.streams.remove(&reading.key);
+            }
             ReadOutcome::Missing | ReadOutcome::WrongType => {
                 reports.push(unread(reading).into());
                 state.memory.remove(&reading.key);
-                if let Some(cache) = not_read.remove(&reading.key) {
-                    state.streams.insert(reading.key.clone(), Box::new(cache.without_stream(at)));
+                if let Some(cache) = state.streams.get_mut(&reading.key) {
+                    **cache = std::mem::take(&mut **cache).without_stream(at);
                 }
             }
-            ReadOutcome::Unreachable | ReadOutcome::Deferred => {
-                match reading.outcome {
-                    ReadOutcome::Unreachable => reports.push(unread(reading).into()),
-                    // What a family has is not known before each of its streams was read.
-                    _ => reports.extend(last_report.of(reading).or_else(|| not_yet_read(reading))),
-                }
-                if let Some(mut cache) = not_read.remove(&reading.key) {
-                    cache.gap = cache.gap.max(gap);
-                    state.streams.insert(reading.key.clone(), cache);
-                }
+            ReadOutcome::Unreachable => reports.push(unread(reading).into()),
+            // What a family has is not known before each of its streams was read.
+            ReadOutcome::Deferred => {
+                reports.extend(last_report.of(reading).or_else(|| not_yet_read(reading)));
             }
         }
+        let Some(cache) = state.streams.get_mut(&reading.key) else { continue };
+        kept += 1;
+        if matches!(reading.outcome, ReadOutcome::Unreachable | ReadOutcome::Deferred) {
+            cache.resume(at.saturating_sub(gap));
+            cache.gap = cache.gap.max(gap);
+        }
+    }
+    if state.streams.len() > kept {
+        forget_missing(state, snapshot);
     }
     for mut stream in streams {
         let before = last_report.of(stream.reading);
@@ -74,16 +86,23 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         note_histories(&mut stream, state, at);
         note_flows(&mut stream, at);
         let memory = state.memory.get(&stream.reading.key).and_then(SeldomAsked::answer);
-        reports.push(
-            kept.unwrap_or_else(|| {
-                ReportedStream::or_unchanged(read(&mut stream, memory, at), before.as_ref())
-            }),
-        );
+        let shown = kept
+            .unwrap_or_else(|| ReportedStream::or_unchanged(read(&mut stream, memory, at), before.as_ref()));
+        let is_unchanged = before.is_some_and(|before| shown.is_unchanged_but_for_census(&before));
+        stream.note_shown(is_unchanged, at, &mut state.settled_streams);
+        reports.push(shown);
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
     }
     state.memory.retain(|key, _| state.streams.contains_key(key));
     reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     Report { streams: reports, counted_entries, ..Report::default() }
+}
+
+/// Drops the states of streams that are not in the snapshot.
+fn forget_missing(state: &mut LagState, snapshot: &Snapshot) {
+    let readings = snapshot.nodes.iter().flat_map(|node| &node.streams);
+    let present: HashSet<_> = readings.map(|reading| &reading.key).collect();
+    state.streams.retain(|key, _| present.contains(key));
 }
 
 /// Notices groups that were created, destroyed, or created again, which are other groups than before.

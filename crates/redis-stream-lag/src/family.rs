@@ -1,7 +1,7 @@
 //! Folds the streams of a family into the report of one stream, whose key is the name of the family.
 //!
 //! Values are folded as their rows in the exporter's table of values state, those of groups by
-//! [`GroupValues::of_family`]; counters keep the sum of streams that are gone. While one stream cannot be read, nothing is
+//! `GroupValues::of_family`; counters keep the sum of streams that are gone. While one stream cannot be read, nothing is
 //! known of the family: what the others have could make an alert seem resolved.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -132,6 +132,17 @@ impl Flow {
         }
     }
 
+    /// Returns true if several readings of the last window show the same.
+    pub(crate) fn is_constant(&self) -> bool {
+        let values = |point: &FlowPoint| (point.added, point.delivered, point.lag);
+        self.points.len() > 1 && self.points.windows(2).all(|pair| values(&pair[0]) == values(&pair[1]))
+    }
+
+    /// Takes the readings of the last window for those of a later one, of the same values.
+    pub(crate) fn repeat(&mut self, later: Duration) {
+        self.points.iter_mut().for_each(|point| point.at_ms += millis(later));
+    }
+
     /// Restarts the rates after a time without readings.
     pub(crate) fn interrupt(&mut self) {
         self.points.clear();

@@ -264,6 +264,15 @@ fn rate(rates: impl Iterator<Item = Option<EntryRate>>) -> Option<EntryRate> {
 pub(crate) struct Readings {
     pub(crate) before: Duration,
     pub(crate) now: Duration,
+    pub(crate) but_for: ButFor,
+}
+
+/// What of the values need not be the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ButFor {
+    Ages,
+    /// A census may have read the same list again.
+    AgesAndCensus,
 }
 
 impl Readings {
@@ -313,6 +322,9 @@ fn is_census_unchanged(
     now: Option<&PendingCensusReading>,
     readings: Readings,
 ) -> bool {
+    if readings.but_for == ButFor::AgesAndCensus {
+        return true;
+    }
     let (Some(before), Some(now)) = (before, now) else { return before == now };
     let until = (before.unchanged_until, now.unchanged_until);
     // The list was unchanged until each of the readings.

@@ -259,6 +259,30 @@ impl History {
         (self.pending, self.consumers) = (sample.pending, sample.consumer_count());
     }
 
+    /// Returns true if the samples of the last window show the same.
+    pub(super) fn is_constant(&self) -> bool {
+        let values = |point: &LagPoint| (point.lag, point.newest, point.added);
+        self.points.windows(2).all(|pair| values(&pair[0]) == values(&pair[1]))
+    }
+
+    /// Takes the samples of the last window for those of a later one, of the same values.
+    pub(super) fn repeat(&mut self, later: Duration) {
+        self.points.iter_mut().for_each(|point| point.at_ms += millis(later));
+    }
+
+    /// Returns true if a condition may begin or end while nothing but time changes, after nothing has changed for more than
+    /// a window.
+    pub(super) fn waits_for_time(&self, now: Duration) -> bool {
+        let pause = self.rhythm.longest_pause(now);
+        let is_in_rhythm = self.waiting_since.is_some() && !pause.is_zero() && self.waited(now) <= 2 * pause;
+        is_in_rhythm || self.restored.is_some()
+    }
+
+    /// Returns the number of consumers in the last reading.
+    pub(super) fn consumers(&self) -> u64 {
+        self.consumers.into()
+    }
+
     /// Restarts all conditions after a long time without polls: what held before and holds now may not have held in
     /// between, and while the server was away no consumer could read. The position of the group and the events that
     /// were seen stay valid.

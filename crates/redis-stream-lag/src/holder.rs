@@ -125,6 +125,19 @@ struct Growth {
 }
 
 impl UnreadGrowth {
+    /// Returns true if the length was the same at each reading that growth is measured from.
+    pub(crate) fn is_constant(&self) -> bool {
+        let length = |reading: Option<(Duration, u64)>| reading.map(|(_, length)| length);
+        self.0.as_ref().is_none_or(|growth| length(growth.base) == length(growth.next))
+    }
+
+    /// Takes the readings of the last windows for those of later ones, of the same length.
+    pub(crate) fn repeat(&mut self, later: Duration) {
+        if let Some(growth) = &mut self.0 {
+            growth.repeat(later);
+        }
+    }
+
     /// Takes a reading. Returns true if the stream has no group, has become longer over one to two windows, and is not
     /// trimmed as far as that was seen.
     pub(crate) fn note(
@@ -143,6 +156,12 @@ impl UnreadGrowth {
 }
 
 impl Growth {
+    fn repeat(&mut self, later: Duration) {
+        for (at, _) in [&mut self.base, &mut self.next].into_iter().flatten() {
+            *at += later;
+        }
+    }
+
     fn note(&mut self, info: &StreamInfo, was_trimmed: WasTrimmed, at: Duration, window: Duration) -> bool {
         let front_is_gone = self.first.is_some() && self.first != info.first;
         if was_trimmed == WasTrimmed::Yes || front_is_gone {

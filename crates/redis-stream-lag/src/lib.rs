@@ -29,6 +29,7 @@ pub mod memory;
 mod open;
 mod pending_cache;
 mod plan;
+mod poll_time;
 pub mod question;
 #[cfg(feature = "random")]
 mod random;
@@ -36,6 +37,8 @@ pub mod report;
 mod retention;
 mod rhythm;
 mod seldom;
+pub mod settled;
+mod settling;
 pub mod snapshot;
 pub mod state;
 mod status;

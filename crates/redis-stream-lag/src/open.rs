@@ -112,6 +112,8 @@ pub(super) struct StreamState<'a> {
     pub(super) is_first_reading: bool,
     /// It has no group, grows and is not trimmed.
     pub(super) is_unread: bool,
+    /// A question about its values was asked in this poll.
+    pub(super) was_asked: bool,
 }
 
 /// The question by which losses are confirmed.
@@ -161,6 +163,13 @@ pub(super) enum CensusTurn {
     Asked,
     /// For nothing.
     Over,
+}
+
+impl QuestionPurpose {
+    /// Returns true if no value of this poll waits for the answer.
+    pub(super) fn is_for_later(self) -> bool {
+        matches!(self, Self::Audit { .. } | Self::Census { .. } | Self::Memory | Self::ManyConsumers(_))
+    }
 }
 
 impl GroupState {
@@ -282,6 +291,7 @@ impl<'a> StreamState<'a> {
             is_late: false,
             is_first_reading,
             is_unread: false,
+            was_asked: false,
         }
     }
 

@@ -105,6 +105,12 @@ impl ReportedStream {
         self.report.read_at.saturating_add(self.unchanged_for)
     }
 
+    /// Returns true if these are the values of the report before but for ages, which have grown, and for what a census has
+    /// read.
+    pub(crate) fn is_unchanged_but_for_census(&self, before: &Self) -> bool {
+        Arc::ptr_eq(&self.report, &before.report) || self.report.is_unchanged_but_for_census(&before.report)
+    }
+
     /// Returns true if both are the same values in memory.
     #[cfg(test)]
     pub(crate) fn shares_values_with(&self, other: &Self) -> bool {

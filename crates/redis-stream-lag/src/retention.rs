@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::poll_time::PollTime;
 use redis_stream_core::id::StreamId;
 
 /// Number of entries that an approximate trim may leave: as many as a node of the stream holds by default.
@@ -90,7 +91,7 @@ pub(crate) struct TrimPace {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FirstEntry {
-    at: Duration,
+    at: PollTime,
     id: StreamId,
 }
 
@@ -101,8 +102,20 @@ impl TrimPace {
             *self = Self::default();
             return;
         };
-        if self.next.is_none_or(|next| at.saturating_sub(next.at) >= window) {
-            self.base = self.next.replace(FirstEntry { at, id });
+        if self.next.is_none_or(|next| at.saturating_sub(next.at.get()) >= window) {
+            self.base = self.next.replace(FirstEntry { at: PollTime::of(at), id });
+        }
+    }
+
+    /// Returns true if the first entry was the same at each reading that the pace is measured from.
+    pub(crate) fn is_constant(&self) -> bool {
+        self.base.map(|entry| entry.id) == self.next.map(|entry| entry.id)
+    }
+
+    /// Takes the readings of the last windows for those of later ones, of the same first entry.
+    pub(crate) fn repeat(&mut self, later: Duration) {
+        for entry in [&mut self.base, &mut self.next].into_iter().flatten() {
+            entry.at = PollTime::of(entry.at.get() + later);
         }
     }
 
@@ -112,7 +125,7 @@ impl TrimPace {
         // The IDs need not be times: only their differences count.
         let moved = u128::from(first.ms.saturating_sub(base.id.ms));
         let left = u128::from(needed.ms.saturating_sub(first.ms));
-        let ms = (left * at.saturating_sub(base.at).as_millis()).checked_div(moved)?;
+        let ms = (left * at.saturating_sub(base.at.get()).as_millis()).checked_div(moved)?;
         Some(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)))
     }
 }

@@ -95,7 +95,14 @@ impl ConsumerLimit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadOutcome {
     /// The stream was read.
-    Read(StreamInfo),
+    Read(Box<StreamInfo>),
+    /// The stream was read, and the replies repeat those before but for ages, which have grown by the time between.
+    /// Allowed only where the stream is [settled](crate::state::LagState::settled). The values of the previous report
+    /// stay valid, and ages grow.
+    Unchanged {
+        /// The node's clock just before the stream was read, since the Unix epoch.
+        time: Duration,
+    },
     /// The key does not exist.
     Missing,
     /// The key holds a value of another type.

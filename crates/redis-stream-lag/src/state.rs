@@ -20,11 +20,13 @@ use crate::later_pages::{LaterPage, LaterPages};
 use crate::loss::{LossReading, Losses};
 use crate::loss_share::LossShare;
 use crate::pending_cache::CachedOldestPending;
+use crate::poll_time::PollTime;
 use crate::question::{Answer, Question};
 use crate::report::{Recreation, SilentConsumers};
 use crate::retention::{TrimEvidence, TrimPace};
 use crate::rhythm::Rhythm;
 use crate::seldom::SeldomAsked;
+use crate::settled::Settled;
 use crate::snapshot::{EntriesReadMeaning, Epoch, GroupInfo, LossSample, NodeReading, StreamInfo};
 use crate::stream_change::{StreamBounds, StreamChange};
 use redis_stream_core::id::StreamId;
@@ -48,6 +50,8 @@ pub struct LagState {
     pub(super) polled_at: Option<Duration>,
     /// Groups that were known before and were not read since, by stream.
     restored: HashMap<Name, Vec<RestoredGroup>>,
+    /// Number of times that a stream was settled, which spreads their next derivations.
+    pub(super) settled_streams: u32,
     pub(super) later_pages: LaterPages,
     /// The memory of streams, where it is asked for.
     pub(super) memory: HashMap<Name, SeldomAsked<u64>>,
@@ -114,6 +118,10 @@ pub(super) struct StreamCache {
     entries_added: Option<EntriesAdded>,
     /// Longest interval between polls of the target since the stream was last read.
     pub(super) gap: Duration,
+    /// Time of the first of the reports in a row that show nothing but ages grown, by the caller's clock.
+    pub(super) unchanged_since: Option<PollTime>,
+    /// Set if the stream needs no derivation while its readings stay the same.
+    pub(super) settled: Option<Box<Settled>>,
 }
 
 /// State of one group.
@@ -245,6 +253,14 @@ impl LagState {
         Some(known)
     }
 
+    /// Returns `Some` if a stream needs no derivation while readings repeat the last one but for ages. They are then to be
+    /// passed as [`ReadOutcome::Unchanged`](crate::snapshot::ReadOutcome::Unchanged).
+    #[must_use]
+    pub fn settled(&self, key: &Name, epoch: Epoch) -> Option<Settled> {
+        let stream = self.streams.get(key).filter(|stream| stream.epoch() == Some(epoch))?;
+        stream.settled.as_deref().copied()
+    }
+
     /// Returns the streams with a group in danger of losing entries. Between polls, each of them is worth a sample about
     /// four times a second.
     pub fn streams_in_danger(&self) -> impl Iterator<Item = StreamInDanger<'_>> {
@@ -347,6 +363,37 @@ impl GroupCache {
 }
 
 impl StreamCache {
+    /// Returns the connection of the last reading; `None` if there was none.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.bounds.map(|bounds| bounds.epoch())
+    }
+
+    /// Ends the time without derivations: the histories go on as if each reading until `at`, by the caller's clock, had been
+    /// derived.
+    pub(super) fn resume(&mut self, at: Duration) {
+        let Some(settled) = self.settled.take() else { return };
+        let (derived_at, derived_time) = settled.derived_at;
+        let later = at.saturating_sub(derived_at);
+        let time = derived_time + later;
+        self.trim_pace.repeat(later);
+        self.unread.repeat(later);
+        for group in self.groups_mut() {
+            group.flow.repeat(later);
+            if let Some(history) = &mut group.history {
+                history.repeat(later);
+                group.consumers.counts.note(time, history.consumers());
+            }
+            if let Some(census) = &mut group.census {
+                census.repeat((time, at));
+            }
+        }
+    }
+
+    /// Returns true if no count has begun that is not finished.
+    pub(super) fn has_nothing_to_count(&self) -> bool {
+        self.scans.iter().next().is_none() && self.partial_audit.is_none()
+    }
+
     /// Returns true if the stream was not read before.
     pub(super) fn is_new(&self) -> bool {
         self.bounds.is_none()
@@ -447,7 +494,7 @@ impl StreamCache {
         }
     }
 
-    fn groups_mut(&mut self) -> impl Iterator<Item = &mut GroupCache> {
+    pub(super) fn groups_mut(&mut self) -> impl Iterator<Item = &mut GroupCache> {
         self.groups.iter_mut().filter_map(|(_, group)| group.as_deref_mut())
     }
 

@@ -4,7 +4,7 @@
 //! that by a little. They are compared with the reading that the values were derived from, so that what they miss does not
 //! add up.
 
-use crate::group_values::{Readings, TOLERANCE};
+use crate::group_values::{ButFor, Readings, TOLERANCE};
 use crate::report::{ConsumerReport, GroupReport, StreamReport};
 
 /// Returns true if all of two lists correspond.
@@ -15,9 +15,18 @@ fn all<T>(before: &[T], now: &[T], is_same: impl Fn(&T, &T) -> bool) -> bool {
 impl StreamReport {
     /// Returns true if these are the values of the report before but for ages, which have grown.
     pub(crate) fn is_unchanged_since(&self, before: &Self) -> bool {
+        self.is_same_but_for(ButFor::Ages, before)
+    }
+
+    /// The same where a census may have read the same list of pending entries again.
+    pub(crate) fn is_unchanged_but_for_census(&self, before: &Self) -> bool {
+        self.is_same_but_for(ButFor::AgesAndCensus, before)
+    }
+
+    fn is_same_but_for(&self, but_for: ButFor, before: &Self) -> bool {
         let Self { key, family, values, refused, groups, read_at } = self;
         // The server's clock may have been set back.
-        let readings = Readings { before: before.read_at, now: *read_at };
+        let readings = Readings { before: before.read_at, now: *read_at, but_for };
         readings.before <= readings.now
             && (key, family, refused) == (&before.key, &before.family, &before.refused)
             && all(&before.groups, groups, |before, now| now.is_unchanged_since(before, readings))

@@ -157,7 +157,7 @@ impl Watch {
             (Some(State::Refused), _) => ReadOutcome::Refused,
             (Some(State::Unreachable), _) => ReadOutcome::Unreachable,
             (Some(State::Deferred), _) => ReadOutcome::Deferred,
-            (None, Some(said)) => ReadOutcome::Read(said.facts(now, &mut self.names)),
+            (None, Some(said)) => ReadOutcome::Read(Box::new(said.facts(now, &mut self.names))),
         };
         self.streams[at] = said;
         let missing_groups = if u.ratio(1_u8, 16)? { vec![Name::from("wanted")] } else { Vec::new() };

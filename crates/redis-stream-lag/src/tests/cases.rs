@@ -209,7 +209,7 @@ fn poll_while_reading(state: &mut LagState, model: &mut StreamModel, entries: us
     let stream = StreamReading {
         key: Name::from("s"),
         family: None,
-        outcome: ReadOutcome::Read(model.info(model.group_info())),
+        outcome: ReadOutcome::Read(Box::new(model.info(model.group_info()))),
         missing_groups: Vec::new(),
         window: WINDOW,
         consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },

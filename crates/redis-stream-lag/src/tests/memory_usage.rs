@@ -35,10 +35,10 @@ impl Target {
         self.at += MINUTE;
         let streams = self.consumers.iter().enumerate().map(|(number, consumers)| StreamReading {
             key: Name::from(format!("s{number}").as_str()),
-            outcome: ReadOutcome::Read(StreamInfo {
+            outcome: ReadOutcome::Read(Box::new(StreamInfo {
                 consumer_count: *consumers,
                 ..StreamInfo::of_ids(0, None, None, StreamId::MIN)
-            }),
+            })),
             missing_groups: Vec::new(),
             window: MINUTE,
             family: None,

@@ -10,12 +10,13 @@ use crate::deleted_pending::LOOK_UPS_PER_POLL;
 use crate::derivation::Derivation;
 use crate::question::{Answer, Question, QuestionKind};
 use crate::report::{
-    Age, ConsumerView, GroupReport, GroupValues, GroupView, Lag, OldestPending, Report, ReportedStream,
-    StreamReport,
+    Age, ConsumerView, GroupReport, GroupValues, GroupView, HistoryCoverage, Lag, OldestPending, Report,
+    ReportedStream, Status, StreamReport,
 };
+use crate::settled::Settled;
 use crate::snapshot::{
     ConsumerLimit, ConsumersReading, Epoch, GroupInfo, LossSample, NodeReading, ReadOutcome, Snapshot,
-    StreamReading,
+    StreamInfo, StreamReading,
 };
 use crate::state::LagState;
 use crate::tests::model::{Counters, ModelGroup, StreamModel};
@@ -31,6 +32,10 @@ pub(crate) struct Watcher {
     pub(crate) is_late: bool,
     /// Number of pending entries that the last poll asked the census for, with a cost of one for each command.
     pub(crate) listed: u64,
+    /// The last reading that was derived.
+    read: Option<StreamInfo>,
+    /// The last reading that repeated it.
+    confirmed_at: (Duration, Duration),
 }
 
 /// Returns the number of pending entries that are asked for, with a cost of one for each command.
@@ -54,7 +59,15 @@ pub(crate) struct Truth {
 
 impl Watcher {
     pub(crate) fn new() -> Self {
-        Self { state: LagState::default(), report: None, epoch: 1, is_late: false, listed: 0 }
+        Self {
+            state: LagState::default(),
+            report: None,
+            epoch: 1,
+            is_late: false,
+            listed: 0,
+            read: None,
+            confirmed_at: Default::default(),
+        }
     }
 
     /// Polls the model, which keeps changing during the poll if `is_busy`.
@@ -77,23 +90,8 @@ impl Watcher {
                 group.each_consumer = ConsumersReading::Read(consumers);
             }
         }
-        let streams = vec![StreamReading {
-            key: Name::from("s"),
-            family: None,
-            outcome: ReadOutcome::Read(info),
-            missing_groups: Vec::new(),
-            window: WINDOW,
-            consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
-        }];
-        let node = NodeReading {
-            address: Arc::from("h:1"),
-            epoch: Epoch(self.epoch),
-            entries_read: model.meaning(),
-            has_acked_trimming: model.has_acked_trimming(),
-            has_xnack: true,
-            streams,
-        };
-        let snapshot = Snapshot { nodes: vec![node] };
+        (self.read, self.confirmed_at) = (Some(info.clone()), (model.at(), info.time));
+        let snapshot = self.snapshot(model, ReadOutcome::Read(Box::new(info)));
         let mut derivation = Derivation::open(&snapshot, &mut self.state, budget, model.at());
         self.listed = 0;
         for _ in 0..10_000 {
@@ -157,10 +155,43 @@ impl Watcher {
 
     /// A poll in which the stream is deferred.
     pub(crate) fn defer(&mut self, model: &StreamModel) {
+        self.pass_over(model, ReadOutcome::Deferred);
+    }
+
+    /// A poll whose reading repeats the one before, if it does and the stream is settled. Returns false otherwise.
+    fn repeat(&mut self, model: &StreamModel) -> bool {
+        let mut info = model.info(model.group_info());
+        let now = (model.at(), info.time);
+        let settled = self.state.settled(&Name::from("s"), Epoch(self.epoch));
+        let holds = |settled: Settled| settled.holds_at(now, self.confirmed_at);
+        if !settled.is_some_and(holds) {
+            return false;
+        }
+        for group in &mut info.groups {
+            group.each_consumer =
+                model.consumers(&group.name).map_or(ConsumersReading::Open, ConsumersReading::Read);
+        }
+        let is_same = self.read.as_ref().is_some_and(|read| without_ages(read) == without_ages(&info));
+        if is_same {
+            self.confirmed_at = now;
+            self.pass_over(model, ReadOutcome::Unchanged { time: info.time });
+        }
+        is_same
+    }
+
+    /// A poll in which the stream is not derived.
+    fn pass_over(&mut self, model: &StreamModel, outcome: ReadOutcome) {
+        let snapshot = self.snapshot(model, outcome);
+        let report =
+            Derivation::open(&snapshot, &mut self.state, PLENTY, model.at()).close(self.report.as_ref());
+        self.report = Some(report);
+    }
+
+    fn snapshot(&self, model: &StreamModel, outcome: ReadOutcome) -> Snapshot {
         let stream = StreamReading {
             key: Name::from("s"),
             family: None,
-            outcome: ReadOutcome::Deferred,
+            outcome,
             missing_groups: Vec::new(),
             window: WINDOW,
             consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
@@ -173,10 +204,7 @@ impl Watcher {
             has_xnack: true,
             streams: vec![stream],
         };
-        let snapshot = Snapshot { nodes: vec![node] };
-        let report =
-            Derivation::open(&snapshot, &mut self.state, PLENTY, model.at()).close(self.report.as_ref());
-        self.report = Some(report);
+        Snapshot { nodes: vec![node] }
     }
 
     /// Keeps the next report from sharing values with the last one, which stay the same.
@@ -471,7 +499,7 @@ fn change_a_little(watch: &mut Watcher, model: &mut StreamModel, saved: &mut Str
 #[test]
 fn a_report_that_shares_values_with_the_one_before_is_the_one_that_does_not() {
     let (mut polls, mut shared) = (0, 0);
-    let runs = if cfg!(debug_assertions) { 60 } else { 1_000 };
+    let runs = if cfg!(debug_assertions) { 60 } else { 6_000 };
     for (seed, counters) in
         (0..runs).flat_map(|seed| [Counters::None, Counters::Original, Counters::Fixed].map(|of| (seed, of)))
     {
@@ -503,4 +531,111 @@ fn a_report_that_shares_values_with_the_one_before_is_the_one_that_does_not() {
         }
     }
     assert!(shared > polls / 3, "{shared} of {polls}");
+}
+
+/// Returns a reading in which each age is the time from which it counts.
+fn without_ages(info: &StreamInfo) -> StreamInfo {
+    let now = u64::try_from(info.time.as_millis()).unwrap();
+    let mut info = StreamInfo { time: Duration::ZERO, ..info.clone() };
+    for group in &mut info.groups {
+        let ConsumersReading::Read(consumers) = &mut group.each_consumer else { continue };
+        for consumer in consumers {
+            consumer.idle_ms = now - consumer.idle_ms;
+            consumer.inactive_ms = consumer.inactive_ms.map(|ms| now - ms);
+        }
+    }
+    info
+}
+
+/// Drops what is measured from one of several polls in the last two windows: any of them would do.
+fn forget_paces(stream: &mut StreamReport) {
+    stream.values.iter_mut().for_each(|values| values.is_unread = false);
+    for values in stream.groups.iter_mut().filter_map(|group| group.values.as_mut()) {
+        (values.added_rate, values.delivered_rate) = (None, None);
+        (values.time_to_loss, values.drain_time) = (None, None);
+        let conditions = values.status.conditions.iter().filter(|condition| *condition != Status::Lagging);
+        values.status.conditions = conditions.collect();
+        // It may have been lagging until then.
+        values.status.since = values.status.since.filter(|_| !values.status.conditions.is_empty());
+    }
+}
+
+/// Drops what depends on the times of the polls in the last windows: a census reads a list again now and then that has
+/// not changed, and seldom polls give too few lags for a trend.
+fn forget_times_of_polls(stream: &mut StreamReport) {
+    for group in &mut stream.groups {
+        // Whether a group without consumers was asked for them.
+        group.consumers.take_if(|consumers| consumers.is_empty());
+        let Some(values) = &mut group.values else { continue };
+        values.pending_census = None;
+        if values.status.coverage == (HistoryCoverage::Partial { remaining: None }) {
+            values.status.coverage = HistoryCoverage::Complete;
+        }
+    }
+}
+
+/// Changes something in one of many polls, and lets time pass.
+fn change_seldom(watch: &mut Watcher, model: &mut StreamModel, saved: &mut StreamModel) {
+    if fastrand::u32(..60) == 0 {
+        (0..fastrand::u32(1..8)).for_each(|_| model.disturb());
+    }
+    model.clock_ms += [5_000, 10_000, 10_000, 30_000][fastrand::usize(..4)];
+    match fastrand::u32(..300) {
+        0 => watch.epoch += 1,
+        1 => *saved = model.clone(),
+        2 => {
+            model.restart_from(saved);
+            watch.epoch += 1;
+        }
+        3 => watch.is_late = true,
+        4 => model.clock_ms += 100_000,
+        5 => model.clock_ms += 4_000_000,
+        _ => watch.is_late = false,
+    }
+}
+
+#[test]
+fn a_stream_that_is_not_derived_while_it_repeats_itself_shows_what_a_derivation_would() {
+    let (mut polls, mut repeated) = (0, 0);
+    let runs = if cfg!(debug_assertions) { 40 } else { 6_000 };
+    for (seed, counters) in
+        (0..runs).flat_map(|seed| [Counters::None, Counters::Original, Counters::Fixed].map(|of| (seed, of)))
+    {
+        fastrand::seed(seed);
+        let mut model = StreamModel::new(counters);
+        let mut saved = model.clone();
+        let (mut resting, mut deriving) = (Watcher::new(), Watcher::new());
+        for poll in 0..400 {
+            change_seldom(&mut resting, &mut model, &mut saved);
+            (deriving.epoch, deriving.is_late) = (resting.epoch, resting.is_late);
+            let random = fastrand::u64(..);
+            fastrand::seed(random);
+            deriving.poll(&mut model, PLENTY, false);
+            polls += 1;
+            let is_repeated = resting.repeat(&model);
+            if is_repeated {
+                repeated += 1;
+            } else {
+                fastrand::seed(random);
+                resting.poll(&mut model, PLENTY, false);
+            }
+            // A derivation may ask again what it has asked long ago, and keeps the last values while that is not answered.
+            if deriving.is_late {
+                continue;
+            }
+            let [mut shown, mut derived] = [&resting, &deriving]
+                .map(|watch| as_just_derived(&watch.report.as_ref().unwrap().streams[0]));
+            for stream in [&mut shown, &mut derived] {
+                forget_times_of_polls(stream);
+                if !is_repeated {
+                    forget_paces(stream);
+                }
+            }
+            assert!(
+                derived.is_unchanged_since(&shown),
+                "seed {seed}, {counters:?}, poll {poll}, repeated {is_repeated}:\n{shown:#?}\nnot\n{derived:#?}"
+            );
+        }
+    }
+    assert!(repeated > polls / 8, "{repeated} of {polls}");
 }

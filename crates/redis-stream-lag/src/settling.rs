@@ -1,0 +1,94 @@
+//! Finds streams that need no derivation: nothing but ages has changed for more than a window, and time alone changes
+//! nothing before a known time.
+//!
+//! Most streams of a large server are like that. While a reading repeats the one before, the last report of such a stream
+//! is shown again. It is derived again once a reading differs, and at the latest within a window.
+
+use std::time::Duration;
+
+use crate::census::Census;
+use crate::open::{GroupState, StreamState};
+use crate::pending_cache::PelHead;
+use crate::poll_time::PollTime;
+use crate::settled::Settled;
+use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
+use crate::state::GroupCache;
+
+/// Number of parts of half a window over which streams that were settled in one poll are derived again.
+const SPREAD: u32 = 64;
+
+impl StreamState<'_> {
+    /// Notes whether the report shows the values of the report before, and whether that will stay so while the readings
+    /// stay the same.
+    pub(super) fn note_shown(&mut self, is_unchanged: bool, at: Duration, settled_before: &mut u32) {
+        let since = self.cache.unchanged_since.filter(|_| is_unchanged);
+        self.cache.unchanged_since = is_unchanged.then(|| since.unwrap_or_else(|| PollTime::of(at)));
+        let window = self.reading.window;
+        let is_long = since.is_some_and(|since| at.saturating_sub(since.get()) > window + window / 4);
+        self.cache.settled = (is_long && self.stays_the_same(at)).then(|| {
+            *settled_before = settled_before.wrapping_add(1);
+            let part = *settled_before % SPREAD;
+            let latest = window / 2 + window / 2 * part / SPREAD;
+            let time = self.info.time;
+            let until = (at + latest, self.silent_from().unwrap_or(Duration::MAX));
+            Box::new(Settled { until, derived_at: (at, time), window })
+        });
+    }
+
+    fn stays_the_same(&self, at: Duration) -> bool {
+        let groups = || self.info.groups.iter().zip(&self.groups);
+        !(self.was_asked || self.is_late || self.is_invalid || self.entries_unavailable)
+            && self.cache.has_nothing_to_count()
+            && self.cache.trim_pace.is_constant()
+            && self.cache.unread.is_constant()
+            && groups().all(|(group, open)| {
+                self.lag(group.last_delivered).is_some()
+                    && shows_every_change(group)
+                    && has_known_pending(group, open, (at, self.reading.window))
+                    && open.cache.stays_the_same(at)
+            })
+    }
+
+    /// Returns the time by the node's clock at which the next consumer will have been idle for so long that it counts as
+    /// silent.
+    fn silent_from(&self) -> Option<Duration> {
+        let max_idle = self.reading.consumer_limit.max_idle;
+        let left = |consumer: &ConsumerInfo| max_idle.checked_sub(Duration::from_millis(consumer.idle_ms));
+        let consumers = self.info.groups.iter().filter_map(|group| match &group.each_consumer {
+            ConsumersReading::Read(consumers) => Some(consumers),
+            _ => None,
+        });
+        consumers.flatten().filter_map(left).min().map(|left| self.info.time + left)
+    }
+}
+
+/// Returns true if every change of the group and of its pending entries changes a reading: a claim changes nothing but its
+/// consumers.
+fn shows_every_change(group: &GroupInfo) -> bool {
+    match group.each_consumer {
+        ConsumersReading::Read(_) => true,
+        ConsumersReading::Open => group.consumers == 0 && group.pending == 0,
+        ConsumersReading::NotWanted => group.pending == 0,
+        ConsumersReading::TooMany => false,
+    }
+}
+
+/// Returns true if the oldest pending entry is known, and time alone changes nothing that the census shows.
+fn has_known_pending(group: &GroupInfo, open: &GroupState, (at, window): (Duration, Duration)) -> bool {
+    let stays = |census: &Census| census.stays_the_same(at, window);
+    group.pending == 0
+        || matches!(open.oldest_pending, PelHead::Entry(_)) && open.cache.census.as_deref().is_none_or(stays)
+}
+
+impl GroupCache {
+    /// Returns true if time alone changes no condition, after nothing has changed for more than a window.
+    fn stays_the_same(&self, at: Duration) -> bool {
+        !self.is_in_danger
+            && self.loss_share.is_none()
+            && self.flow.is_constant()
+            && self
+                .history
+                .as_ref()
+                .is_some_and(|history| history.is_constant() && !history.waits_for_time(at))
+    }
+}
