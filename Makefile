@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET ?= x86_64-unknown-linux-musl
 
 .DEFAULT_GOAL := help
-.PHONY: demo build help test fmt lint doc book doc-tables dashboard ci servers peers fmt-check deny fuzz dashboard-types manifests workflows pictures test-newest-peers chroot soak life autoscaling consumer-crash bench bench-census bench-consume bench-page package sbom
+.PHONY: demo build help test fmt lint doc book doc-tables dashboard ci servers peers fmt-check deny fuzz dashboard-types manifests workflows pictures dashboard-picture test-newest-peers chroot soak life autoscaling consumer-crash bench bench-census bench-consume bench-page package sbom
 
 ##@ Try it
 
@@ -83,6 +83,10 @@ pictures: ## Take the screenshots in docs/pictures from real servers
 	@server=$$(scripts/servers.sh any) && mkdir -p docs/pictures && echo "pictures: on $$server, takes three minutes" >&2 && \
 	STREAMGAUGE_REDIS_SERVER="$$server" STREAMGAUGE_PICTURES="$$PWD/docs/pictures" \
 	$(CARGO) test --locked --test page pictures::
+
+dashboard-picture: ## Take the picture of the Grafana dashboard with Grafana's published components; needs npm
+	@server=$$(scripts/servers.sh any) && $(CARGO) build --locked && \
+	scripts/dashboard-picture.sh "$$server" "$$PWD/target/debug/streamgauge"
 
 test-newest-peers: ## Run the tests of peers with the newest Prometheus, Alertmanager and prometheus-redis-exporter of Debian
 	scripts/peers.sh newest

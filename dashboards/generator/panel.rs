@@ -56,6 +56,14 @@ pub(crate) struct Table {
     pub(crate) sort: &'static str,
 }
 
+/// The labels that come after the values: with one database in use, they say little.
+const LAST: [&str; 1] = ["db"];
+/// Widths of columns of labels in pixels, so that what is read first fits on a screen.
+const WIDTHS: [(&str, u32); 6] =
+    [("status", 100), ("advice", 330), ("alertname", 260), ("severity", 90), ("target", 130), ("db", 60)];
+/// Width of a column of values.
+const VALUE_WIDTH: u32 = 100;
+
 /// A column of values.
 pub(crate) struct Column {
     /// The title.
@@ -67,6 +75,11 @@ pub(crate) struct Column {
     /// Where the value turns bad.
     pub(crate) steps: Vec<Step>,
 }
+
+/// The colour of what is not known: neither good nor bad.
+const GREY: &str = "#808080";
+/// A column whose missing values say something.
+const DRAINED: &str = "drained in";
 
 /// Points of a panel whose query looks at every group at each of them.
 pub(crate) const FEW: u32 = 100;
@@ -164,8 +177,7 @@ impl Panel {
 
     /// Returns the mapping that shows unknown values in grey: neither good nor bad.
     fn unknown(&self) -> Value {
-        let result = json!({"text": self.nothing, "color": "#808080", "index": 0});
-        json!([{"type": "special", "options": {"match": "null+nan", "result": result}}])
+        no_value(self.nothing, GREY)
     }
 
     fn targets(&self) -> Vec<Value> {
@@ -281,15 +293,20 @@ impl Table {
         let hidden = hidden.flat_map(|(index, _)| names(index)).chain(["Time".to_owned()]);
         let renamed = titles
             .flat_map(|(index, column)| names(index).into_iter().map(|name| (name, column.title.into())));
-        let labels = self.labels.iter().enumerate().map(|(place, label)| ((*label).to_owned(), place.into()));
+        let (first, last): (Vec<&str>, Vec<&str>) =
+            self.labels.iter().copied().partition(|label| !LAST.contains(label));
+        let labels = first.iter().enumerate().map(|(place, label)| ((*label).to_owned(), place.into()));
+        let after = first.len() + self.columns.len();
+        let last =
+            last.iter().enumerate().map(|(place, label)| ((*label).to_owned(), (after + place).into()));
         let values =
             (0..self.columns.len()).flat_map(|index| names(index).into_iter().map(move |name| (name, index)));
-        let values = values.map(|(name, index)| (name, (self.labels.len() + index).into()));
+        let values = values.map(|(name, index)| (name, (first.len() + index).into()));
         json!([
             {"id": "merge", "options": {}},
             {"id": "organize", "options": {
                 "excludeByName": hidden.map(|name| (name, true.into())).collect::<serde_json::Map<String, Value>>(),
-                "indexByName": labels.chain(values).collect::<serde_json::Map<String, Value>>(),
+                "indexByName": labels.chain(values).chain(last).collect::<serde_json::Map<String, Value>>(),
                 "renameByName": renamed.collect::<serde_json::Map<String, Value>>(),
             }},
             {"id": "sortBy", "options": {"sort": [{"field": self.sort, "desc": true}]}},
@@ -304,7 +321,14 @@ impl Table {
         let shown = self.columns.iter().filter(|column| !column.title.is_empty());
         let mut overrides: Vec<_> = shown
             .map(|column| {
-                let mut properties = vec![json!({"id": "unit", "value": column.unit})];
+                let mut properties = vec![
+                    json!({"id": "unit", "value": column.unit}),
+                    json!({"id": "mappings", "value": match column.title {
+                        DRAINED => no_value("does not fall", "orange"),
+                        _ => no_value("-", GREY),
+                    }}),
+                    json!({"id": "custom.width", "value": VALUE_WIDTH.max(8 * u32::try_from(column.title.len()).expect("a title is short") + 40)}),
+                ];
                 if !column.steps.is_empty() {
                     properties.push(json!({"id": "thresholds", "value": threshold::json(&column.steps)}));
                     properties.push(json!({"id": "custom.cellOptions", "value": {"type": "color-text"}}));
@@ -312,6 +336,9 @@ impl Table {
                 of(column.title, properties.into())
             })
             .collect();
+        let widths = WIDTHS.iter().filter(|(label, _)| self.labels.contains(label));
+        overrides
+            .extend(widths.map(|(label, width)| of(label, json!([{"id": "custom.width", "value": width}]))));
         if self.labels.contains(&"status") {
             let mappings = json!({"id": "mappings", "value": threshold::statuses()});
             overrides.push(of("status", json!([mappings, background])));
@@ -321,6 +348,11 @@ impl Table {
         }
         overrides.into()
     }
+}
+
+fn no_value(text: &str, colour: &str) -> Value {
+    let result = json!({"text": text, "color": colour, "index": 0});
+    json!([{"type": "special", "options": {"match": "null+nan", "result": result}}])
 }
 
 /// A link to this dashboard with one group chosen.

@@ -83,7 +83,7 @@ fn each_panel_says_what_it_shows_and_what_to_do_and_in_which_unit() {
         }
         assert!(text(&defaults["noValue"]).len() > 5, "{title} says nothing where there is nothing");
     }
-    assert_eq!(rows().len(), 9);
+    assert_eq!(rows().len(), 10);
 }
 
 #[test]

@@ -16,8 +16,6 @@ use crate::support::metric_list::{metric_of, series};
 /// dashboards are on none either.
 const LEFT_OUT: &[(&str, &str)] = &[
     ("process_threads", "a number that is the same all the time"),
-    ("redis_stream_family_streams", "a family is a stream on the panels"),
-    ("redis_stream_family_groups", "a family is a stream on the panels, which show its status"),
     (
         "redis_stream_group_messages_released",
         "few use XNACK yet; RedisStreamPendingStuck reports what no consumer takes",

@@ -36,6 +36,9 @@ const BEGINNING: &str = "
     XREADGROUP GROUP g c COUNT 1 STREAMS stalled >
     XADD abandoned * f v
     XGROUP CREATE abandoned g 0
+    XADD room:1 * f v
+    XGROUP CREATE room:1 g 0
+    XADD room:2 * f v
     XADD stuck * f v
     XGROUP CREATE stuck g 0
     XREADGROUP GROUP g c STREAMS stuck >
@@ -53,6 +56,7 @@ const EACH_BEAT: &str = "
     XADD losing MAXLEN = 5 * f v
     XREADGROUP GROUP g c COUNT 5 NOACK STREAMS draining >
     XADD orders * f v
+    XADD room:2 * f v
 ";
 
 /// The processes of the scenario.
@@ -121,7 +125,7 @@ status: {{window: 3s}}
 targets:
 - name: t
   url: '{}'
-  streams: [{{key: nowhere}}, {{key: well, groups: {{include: [g, nobody]}}}}, {{key: '*'}}]
+  streams: [{{key: 'room:*', as: rooms}}, {{key: nowhere}}, {{key: well, groups: {{include: [g, nobody]}}}}, {{key: '*'}}]
 alerts:
   rules: [{{alert: Behind, expr: lag > 0, labels: {{severity: warning}}}}]
   notifiers: [{{name: hook, webhook: {{url: 'http://127.0.0.1:1'}}}}]\n",

@@ -28,7 +28,7 @@ fn groups() -> Panel {
         Column::hidden(Query::now(status)),
         column("lag, at least", "redis_stream_group_lag_min", "short", none()),
         column(
-            "seconds behind",
+            "behind",
             "redis_stream_group_lag_seconds",
             "s",
             alarm(of_alert("RedisStreamGroupFallingBehind")),

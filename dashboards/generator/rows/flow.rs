@@ -97,7 +97,7 @@ fn backlogs() -> Panel {
     Panel {
         title: "Backlogs, and when they are gone",
         what: "The hundred highest lags: how much waits, how fast it is delivered, whether that is fast enough.",
-        advice: "growing above 0, or no time to drain, says that this backlog will not go away by itself.",
+        advice: "growth above 0, or a lag that does not fall, is a backlog that will not go away by itself.",
         nothing: "no group has a lag",
         ..Panel::table(
             &["target", "db", "stream", "group"],
@@ -105,15 +105,10 @@ fn backlogs() -> Panel {
             vec![
                 column("lag", most.clone(), "short", none()),
                 column("with pending", of_most(&Group.value("redis_stream_group_backlog")), "short", none()),
-                column("delivered per second", of_most(&Group.each(&delivery(STEP))), "cps", none()),
+                column("out", of_most(&Group.each(&delivery(STEP))), "cps", none()),
+                column("growth", of_most(&Group.each(&growing(STEP))), "cps", vec![(0.001, "orange")]),
                 column(
-                    "growing per second",
-                    of_most(&Group.each(&growing(STEP))),
-                    "cps",
-                    vec![(0.001, "orange")],
-                ),
-                column(
-                    "time to drain",
+                    "drained in",
                     of_most(&Group.value("redis_stream_group_drain_seconds")),
                     "s",
                     warn(3_600.0, 86_400.0),

@@ -5,6 +5,7 @@ use super::Row;
 mod consumers;
 mod everything;
 mod exporter;
+mod families;
 mod flow;
 mod lag;
 mod member;
@@ -22,6 +23,7 @@ pub(crate) fn all() -> Vec<Row> {
         retention::row(),
         consumers::row(),
         everything::row(),
+        families::row(),
         member::row(),
         exporter::row(),
     ]

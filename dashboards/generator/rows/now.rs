@@ -138,31 +138,29 @@ fn bad_groups() -> Panel {
     let columns = vec![
         Column::hidden(Query::now(with_advice(&status))),
         Column {
-            title: "first seen bad",
+            title: "bad for",
             query: Query::now(format!("(time() - {first_seen}) and {is_bad}")),
             unit: "s",
             steps: none(),
         },
         column("lag", "redis_stream_group_lag_min", "short", none()),
         Column {
-            title: "grows per second",
+            title: "growth",
             query: Query::now(format!("{} and {is_bad}", Group.each(&growth))),
             unit: "cps",
             steps: vec![(0.001, "orange")],
         },
         column(
-            "seconds behind",
+            "behind",
             "redis_stream_group_lag_seconds",
             "s",
             alarm(threshold::of_alert("RedisStreamGroupFallingBehind")),
         ),
-        column("in per second", "redis_stream_group_added_per_second", "cps", none()),
-        column("out per second", "redis_stream_group_delivered_per_second", "cps", none()),
         column("drained in", "redis_stream_group_drain_seconds", "s", warn(3_600.0, 86_400.0)),
         column("loses in", "redis_stream_group_seconds_to_loss", "s", none()),
         column("pending", "redis_stream_group_messages_pending", "short", none()),
         column(
-            "pending untouched for",
+            "untouched for",
             "redis_stream_group_pending_max_idle_seconds",
             "s",
             alarm(threshold::of_alert("RedisStreamPendingStuck")),
@@ -174,28 +172,30 @@ fn bad_groups() -> Panel {
             alarm(threshold::of_alert("RedisStreamPendingRedelivered")),
         ),
         column("consumers", "redis_stream_group_consumers", "short", none()),
+        column("in", "redis_stream_group_added_per_second", "cps", none()),
+        column("out", "redis_stream_group_delivered_per_second", "cps", none()),
     ];
     Panel {
         title: "Groups with a problem, one by one",
         what: "Each group whose status is neither ok nor unknown: its worst condition and what to do, for how long, how far \
                behind, whether that grows, when it is gone or entries are lost, and the worst pending entry; the furthest \
-               behind first, at most 200. \"First seen bad\" is within the time shown. A click on a group shows it alone.",
+               behind first, at most 200. \"Bad for\" is within the time shown. A click on a group shows it alone.",
         advice: "abandoned: start its consumers. stalled: look at their logs. stuck: XPENDING names the consumer, XAUTOCLAIM \
                  takes over. lagging: add consumers. losing: raise MAXLEN. rewound: who moved the group back?",
         nothing: "every group is ok, or not known yet",
         points: FEW,
         size: (24, 10),
-        ..Panel::table(&["status", "advice", "target", "db", "stream", "group"], "seconds behind", columns)
+        ..Panel::table(&["status", "advice", "target", "db", "stream", "group"], "behind", columns)
     }
 }
 
 /// The advice for each status.
 const ADVICE: &[(Status, &str)] = &[
     (Status::Abandoned, "start its consumers, or delete the group"),
-    (Status::Losing, "raise MAXLEN or the age of MINID, or add consumers"),
+    (Status::Losing, "raise MAXLEN, or add consumers"),
     (Status::Rewound, "ask who moved the group back"),
     (Status::Stalled, "look at the logs of its consumers"),
-    (Status::Stuck, "XPENDING names the consumer, XAUTOCLAIM hands over"),
+    (Status::Stuck, "claim its entries: XPENDING, XAUTOCLAIM"),
     (Status::Lagging, "add consumers, or make them faster"),
 ];
 
