@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use clap::ArgMatches;
 use streamgauge::cli::{Cli, Command, parse};
 use streamgauge::commands::{
-    check, completions, consume, dead_letters, demo, descriptors, exit_code, healthcheck, init, pending,
-    produce, rules, serve, status, tidy,
+    check, completions, config_source, consume, dead_letters, demo, descriptors, exit_code, healthcheck,
+    init, pending, produce, rules, serve, status, tidy,
 };
 use streamgauge::{logging, shutdown};
 use tokio::time::sleep;
@@ -25,7 +25,11 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const RUNTIME_END: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    let (cli, matches) = parse::parse(env::args_os()).unwrap_or_else(|error| error.exit());
+    let (cli, matches) = match parse::parse(env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) if error.use_stderr() => return exit_code::report_usage(&error),
+        Err(help) => help.exit(),
+    };
     let code = match started(cli, matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit_code::report(&error),
@@ -39,6 +43,7 @@ fn started(cli: Cli, matches: ArgMatches) -> anyhow::Result<()> {
     if let Some(log_level) = cli.command.log_level(cli.logging.log_level) {
         logging::start(log_level, cli.logging.log_format);
     }
+    config_source::report_misspelled(env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let result = runtime.block_on(run(cli.command, matches));

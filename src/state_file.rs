@@ -214,7 +214,7 @@ pub fn load(path: &Path, now: Duration) -> Result<Option<SavedState>, StateFileE
 /// Its folder does not exist or cannot be written, or the path is of something else than a regular file.
 pub fn check_writable(path: &Path) -> io::Result<()> {
     file::check_replaceable(path)?;
-    NamedTempFile::new_in(folder(path)).map(drop)
+    temporary_beside(path).map(drop)
 }
 
 /// Writes the file, and returns its size in bytes. Blocks.
@@ -223,7 +223,7 @@ pub fn check_writable(path: &Path) -> io::Result<()> {
 ///
 /// The file cannot be written or would be too large to be read again; its former content stays.
 pub fn save(path: &Path, state: &SavedState) -> io::Result<u64> {
-    let mut file = NamedTempFile::new_in(folder(path))?;
+    let mut file = temporary_beside(path)?;
     let mut writer =
         LimitedWriter { inner: io::BufWriter::new(&mut file), left: FileKind::State.max_bytes() };
     serde_json::to_writer(&mut writer, &Content { version: VERSION, state })?;
@@ -237,6 +237,15 @@ pub fn save(path: &Path, state: &SavedState) -> io::Result<u64> {
     // Otherwise a power failure may bring back the former file.
     File::open(folder(path))?.sync_all()?;
     Ok(bytes)
+}
+
+/// Creates a temporary file in the folder of a file. Its error does not have the temporary name, which is another each time.
+fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    NamedTempFile::new_in(folder(path)).map_err(|error| {
+        let text = error.to_string();
+        let cause = text.split_once(" at path ").map_or(text.as_str(), |(cause, _)| cause);
+        io::Error::new(error.kind(), cause)
+    })
 }
 
 /// Refuses to write more than a number of bytes.

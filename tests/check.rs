@@ -411,7 +411,7 @@ async fn settings_that_are_valid_and_rarely_meant_are_warnings() {
         check(&format!("targets: [{{url: '{url}'}}]\nalerts: {{state_file: /no/where/state.json}}")).await;
     assert_eq!(state.code, Some(0), "{state:?}");
     assert!(
-        state.stdout.contains("  warning  alerts.state_file /no/where/state.json cannot be written: "),
+        state.stdout.contains("  warning  alerts.state_file /no/where/state.json cannot be written: No such file or directory (os error 2)\n"),
         "{state:?}"
     );
     let writable =

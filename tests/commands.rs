@@ -195,6 +195,29 @@ async fn a_url_in_a_wrong_place_is_not_shown() {
 }
 
 #[tokio::test]
+async fn a_variable_that_looks_misspelled_is_a_warning() {
+    let url = ["--redis-url", "redis://127.0.0.1:1"];
+    for (variable, is_told) in [("STREAMGAUGE_INTERVALL", true), ("STREAMGAUGE_PORT", false)] {
+        let finished = Streamgauge::command("check").args(url).env(variable, "5s").run().await;
+        let meant = "unknown environment variable; did you mean STREAMGAUGE_INTERVAL?";
+        assert_eq!(finished.stderr.contains(meant), is_told, "{}", finished.stderr);
+    }
+}
+
+#[tokio::test]
+async fn errors_of_flags_have_one_style() {
+    for (flag, value, begins) in [
+        ("--log-level", "verbose", "invalid value 'verbose' for"),
+        ("--listen", "foo", "--listen: found \"foo\""),
+    ] {
+        let args = ["--redis-url", "redis://127.0.0.1:1", flag, value];
+        let finished = Streamgauge::command("serve").args(args).run().await;
+        assert_eq!(finished.code, Some(2));
+        assert!(finished.stderr.starts_with(begins), "{}", finished.stderr);
+    }
+}
+
+#[tokio::test]
 async fn help_and_version_go_to_standard_output() {
     for command in ["serve", "check", "init", "rules", "consume", "dead-letters", "produce", "demo"] {
         let finished = Streamgauge::command(command)
@@ -265,7 +288,7 @@ alerts
 fn check_cost(lines: &[&str]) {
     let [line] = lines else { panic!("{lines:?}") };
     let (poll, day) = line.split_once(" of replies a poll, or ").expect("a poll and a day");
-    assert!(day.ends_with(" of replies a day at an interval of 10 s; without SCAN\n"), "{line}");
+    assert!(day.ends_with(" of replies a day at an interval of 10 s, not counting SCAN\n"), "{line}");
     let commands = |text: &str| {
         let number = text.split_once(" commands and ").map(|(number, _)| number.replace(',', ""));
         number.and_then(|number| number.parse::<u64>().ok()).expect("a number of commands")

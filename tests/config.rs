@@ -495,8 +495,8 @@ fn common_mistakes_are_explained() {
     let is_number = |expr: &str, told: &str| {
         bad(&rule(expr), &[&format!("alerts.rules[0].expr: found {expr:?}; {told}")]);
     };
-    is_number("lag > 10m", "lag is a plain number; expected no duration, which lag_seconds takes");
-    is_number("consumers < 1h", "consumers is a plain number; expected no duration");
+    is_number("lag > 10m", "lag is a number, not a duration; did you mean lag_seconds?");
+    is_number("consumers < 1h", "consumers is a number, not a duration");
     bad(
         "targets:\n- {url: 'redis://cache', password: ${X}}",
         &[

@@ -47,7 +47,7 @@ pub enum ConditionError {
     )]
     Status,
     /// The value is a duration, and this fact is not in seconds.
-    #[error("{0} is a plain number; expected no duration{hint}", hint = hint_of(.0))]
+    #[error("{0} is a number, not a duration{hint}", hint = hint_of(.0))]
     Duration(&'static str),
     /// The value does not have the unit of the fact.
     #[error("expected {}", value_of(*.0))]
@@ -147,7 +147,7 @@ fn number(text: &str) -> Option<f64> {
 /// Returns a hint to the fact in seconds that corresponds to a number.
 fn hint_of(name: &str) -> String {
     let seconds = format!("{name}_seconds");
-    if Fact::named(&seconds).is_some() { format!(", which {seconds} takes") } else { String::new() }
+    if Fact::named(&seconds).is_some() { format!("; did you mean {seconds}?") } else { String::new() }
 }
 
 fn fact_names() -> String {

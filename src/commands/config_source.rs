@@ -6,13 +6,14 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
 use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, CommandFactory as _};
 use tracing::{Level, enabled, warn};
 
+use crate::cli::Cli;
 use crate::commands::output::print_error;
 use crate::config::Config;
-use crate::config::cursor::Flag;
+use crate::config::cursor::{Flag, closest};
 use crate::config::env::Environment;
 use crate::config::error::{ConfigError, Fault};
 use crate::config::flags::{self, Server};
@@ -20,6 +21,9 @@ use redis_stream_core::redis_url::with_scheme;
 
 /// The server that is polled where none is given.
 const DEFAULT_URL: &str = "redis://localhost:6379";
+
+/// The environment variables of flags begin with this.
+const PREFIX: &str = "STREAMGAUGE_";
 
 const SKIP_VERIFY: &str = "redis_tls_insecure_skip_verify";
 
@@ -103,6 +107,38 @@ pub(super) fn refuse_empty(args: &ArgMatches, flags: &[&'static str]) -> Result<
     };
     let faults: Vec<_> = ids.filter(is_typed).filter(is_empty).map(fault).collect();
     if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
+}
+
+/// Reports the environment variables that are most likely misspelled flags, and are ignored.
+pub fn report_misspelled(names: impl Iterator<Item = String>) {
+    for (variable, meant) in misspelled(names) {
+        if enabled!(Level::WARN) {
+            warn!(variable, "unknown environment variable; did you mean {meant}?");
+        } else {
+            print_error(&format!("{variable}: unknown environment variable; did you mean {meant}?"));
+        }
+    }
+}
+
+/// Returns the unknown variables that are close to one of a flag, with that. Kubernetes sets some for a service that is called
+/// streamgauge: those are left out.
+fn misspelled(names: impl Iterator<Item = String>) -> Vec<(String, String)> {
+    let known = variables(&Cli::command());
+    let known: Vec<_> = known.iter().filter_map(|name| name.strip_prefix(PREFIX)).collect();
+    let is_of_service =
+        |name: &str| name.ends_with("PORT") || name.ends_with("HOST") || name.contains("PORT_");
+    let unknown = names.filter_map(|name| {
+        let rest = name.strip_prefix(PREFIX).filter(|rest| !known.contains(rest) && !is_of_service(rest))?;
+        let meant = format!("{PREFIX}{}", closest(rest, &known)?);
+        Some((name, meant))
+    });
+    unknown.collect()
+}
+
+/// Returns the environment variables of a command and its subcommands.
+fn variables(command: &Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str().map(str::to_owned));
+    own.chain(command.get_subcommands().flat_map(variables)).collect()
 }
 
 /// Returns lines about the source of the configuration that [`read`] has read.
@@ -230,7 +266,7 @@ mod tests {
 
     use clap::{Arg, CommandFactory as _};
 
-    use super::read;
+    use super::{misspelled, read};
     use crate::cli::Cli;
     use crate::config::Config;
     use crate::config::topology::Topology;
@@ -240,6 +276,25 @@ mod tests {
 
     const FILE: &str =
         "poll: {interval: 10s}\nweb: {listen: '127.0.0.1:1'}\ntargets: [{url: 'redis://filed'}]\n";
+
+    #[test]
+    fn a_misspelled_variable_is_found_and_none_of_a_kubernetes_service() {
+        let names = [
+            "STREAMGAUGE_INTERVALL",
+            "STREAMGAUGE_STREAMS",
+            "STREAMGAUGE_INTERVAL",
+            "STREAMGAUGE_PORT",
+            "STREAMGAUGE_SERVICE_HOST",
+            "STREAMGAUGE_PORT_10121_TCP_PROTO",
+            "STREAMGAUGE_SOMETHING_ELSE",
+            "STREAMGAUG_INTERVAL",
+        ];
+        let found = misspelled(names.into_iter().map(str::to_owned));
+        let found: Vec<_> = found.iter().map(|(name, meant)| format!("{name} {meant}")).collect();
+        let expected =
+            ["STREAMGAUGE_INTERVALL STREAMGAUGE_INTERVAL", "STREAMGAUGE_STREAMS STREAMGAUGE_STREAM"];
+        assert_eq!(found, expected);
+    }
 
     /// Runs `streamgauge serve` up to its configuration. `FILE` in an argument or variable is the path of a
     /// file with the text above.

@@ -38,6 +38,13 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     }
 }
 
+/// Prints clap's error in the style of all others, and returns its exit code.
+pub fn report_usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    print_error_lines(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+    ExitCode::from(2)
+}
+
 /// Joins the error and its causes, without causes that the previous text already ends with.
 fn message(error: &anyhow::Error) -> String {
     error

@@ -119,7 +119,7 @@ impl Dialer {
 /// The error for a handshake that timed out. A server that does not speak TLS takes the client's hello for the start
 /// of a command and waits for the rest.
 fn no_answer() -> TlsError {
-    TlsError::Handshake("no answer to its first words; does it speak TLS?".to_owned())
+    TlsError::Handshake("no answer to the TLS handshake; does it speak TLS?".to_owned())
 }
 
 /// Returns the addresses of a host, each once, in the order of the resolver.

@@ -21,7 +21,7 @@ pub(super) async fn describe(poller: &mut Poller, interval: Duration, lines: &mu
     lines.add(
         "cost",
         &format!(
-            "{}, or {} at an interval of {}; without SCAN",
+            "{}, or {} at an interval of {}, not counting SCAN",
             traffic(commands, bytes, "a poll"),
             traffic(a_day(commands, interval), a_day(bytes, interval), "a day"),
             span(interval)
