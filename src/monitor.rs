@@ -174,6 +174,7 @@ impl Monitor {
         let (result, error) = result_and_error(outcome);
         self.publisher.set_node(self.poller.node_address());
         self.publisher.set_server(self.poller.node_identity());
+        self.publisher.note_restarts(self.poller.nodes());
         match outcome {
             Ok(polled) => {
                 self.failures = 0;

@@ -2,6 +2,7 @@
 //! texts are built only on demand.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,32 @@ impl TrackedAlert {
     }
 }
 
+impl AlertSummary {
+    fn of(name: &str, severity: &str, alert: &TrackedAlert) -> Self {
+        Self {
+            name: name.to_owned(),
+            severity: severity.to_owned(),
+            stream: alert.subject.stream.clone(),
+            group: alert.subject.group.clone(),
+            count: 1,
+            inhibited: usize::from(alert.inhibited_by.is_some()),
+            since: alert.state.since(),
+        }
+    }
+
+    fn add(&mut self, alert: &TrackedAlert) {
+        self.merge(Self::of("", "", alert));
+    }
+
+    /// Adds the alerts of another summary.
+    pub fn merge(&mut self, other: Self) {
+        (self.stream, self.group) = (None, None);
+        self.count += other.count;
+        self.inhibited += other.inhibited;
+        self.since = self.since.min(other.since);
+    }
+}
+
 /// The subject of an alert. Subjects sort in the order of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct AlertSubject {
@@ -65,8 +92,12 @@ pub struct ActiveAlert {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertSummary {
     pub name: String,
-    /// The label `severity`, of the first if it depends on the subject; empty if there is none.
+    /// The label `severity`; empty if there is none.
     pub severity: String,
+    /// The stream of the only alert; `None` if there are several, or it is about the target.
+    pub stream: Option<Name>,
+    /// The group of the only alert.
+    pub group: Option<Name>,
     pub count: usize,
     /// Number of those that another alert inhibits.
     pub inhibited: usize,
@@ -98,18 +129,26 @@ impl Active {
         found.into_iter().map(|(rule, entry)| self.shown(rule, entry))
     }
 
-    /// Returns the numbers of each rule that has alerts in a phase, pending or firing.
+    /// Returns the numbers of each rule and severity that has alerts in a phase, pending or firing.
     pub fn summaries(&self, phase: Phase) -> impl Iterator<Item = AlertSummary> {
-        self.rules.iter().filter_map(move |(rule, entries)| {
-            let in_phase = || entries.iter().filter(|entry| entry.state.phase == phase);
-            let labels = rule.labels(&in_phase().next()?.subject.labels(&self.target));
-            Some(AlertSummary {
-                name: rule.name.clone(),
-                severity: labels.get("severity").cloned().unwrap_or_default(),
-                count: in_phase().count(),
-                inhibited: in_phase().filter(|entry| entry.inhibited_by.is_some()).count(),
-                since: in_phase().map(|entry| entry.state.since()).min().unwrap_or_default(),
-            })
+        self.rules.iter().flat_map(move |(rule, entries)| {
+            let mut summaries = BTreeMap::<String, AlertSummary>::new();
+            let mut common = None;
+            for entry in entries.iter().filter(|entry| entry.state.phase == phase) {
+                let of_entry = || rule.severity(&entry.subject.labels(&self.target));
+                let severity = match rule.has_one_severity() {
+                    true => common.get_or_insert_with(of_entry).clone(),
+                    false => of_entry(),
+                };
+                match summaries.entry(severity) {
+                    Entry::Occupied(summary) => summary.into_mut().add(entry),
+                    Entry::Vacant(place) => {
+                        let summary = AlertSummary::of(&rule.name, place.key(), entry);
+                        place.insert(summary);
+                    }
+                }
+            }
+            summaries.into_values()
         })
     }
 

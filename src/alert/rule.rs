@@ -11,6 +11,9 @@ use crate::alert::template::Template;
 use crate::format::unicode::printable;
 use redis_stream_core::glob::Glob;
 
+/// The label of the severity.
+const SEVERITY: &str = "severity";
+
 /// An alerting rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
@@ -99,6 +102,21 @@ impl Rule {
         labels.insert("alertname".to_owned(), self.name.clone());
         labels.retain(|_, value| !value.is_empty());
         labels
+    }
+
+    /// Returns the label `severity` of a subject's alert; empty if there is none.
+    pub fn severity(&self, subject: &BTreeMap<String, String>) -> String {
+        let label = |name: &str| subject.get(name).map(|value| Cow::Borrowed(value.as_str()));
+        match self.labels.get(SEVERITY) {
+            Some(text) => text.fill(label, 0.0),
+            None => subject.get(SEVERITY).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Returns true if the severity is the same for all streams and groups of a target.
+    pub fn has_one_severity(&self) -> bool {
+        let depends = |label: &str| matches!(label, "stream" | "group");
+        self.labels.get(SEVERITY).is_none_or(|text| !text.labels().any(depends))
     }
 
     /// Returns the annotations of a subject's alert. They are text for people, in which invisible characters of names are

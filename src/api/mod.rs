@@ -1,7 +1,8 @@
-//! Groups, targets and alerts as JSON, and the same values for pages and the terminal.
+//! Groups, targets, alerts and events as JSON, and the same values for pages and the terminal.
 
 pub mod alerts;
 pub mod backlog;
+pub mod events;
 pub mod fold;
 pub mod groups;
 pub mod json;

@@ -18,5 +18,6 @@ pub mod redis_args;
 pub mod rules;
 pub mod serve;
 pub mod status;
+mod target_events;
 mod target_snapshots;
 pub mod tidy;

@@ -53,6 +53,17 @@ impl Trend {
     }
 }
 
+impl Drained {
+    /// Returns the worst of several: never, or else unknown, or else the longest time.
+    pub fn worst(several: impl Iterator<Item = Self>) -> Option<Self> {
+        several.max_by_key(|drained| match drained {
+            Self::In(time) => (0, *time),
+            Self::Unknown => (1, Duration::ZERO),
+            Self::Never => (2, Duration::ZERO),
+        })
+    }
+}
+
 impl fmt::Display for Trend {
     /// Formats the direction and the speed: `▲ 20.0/s`; empty if it is not known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,6 +79,19 @@ impl fmt::Display for Trend {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_worst_of_several_is_never_or_not_known_or_the_longest() {
+        let of = |seconds| Drained::In(Duration::from_secs(seconds));
+        for (several, worst) in [
+            (&[of(5), Drained::Never, Drained::Unknown][..], Some(Drained::Never)),
+            (&[Drained::Unknown, of(5)], Some(Drained::Unknown)),
+            (&[of(0), of(50), of(5)], Some(of(50))),
+            (&[], None),
+        ] {
+            assert_eq!(Drained::worst(several.iter().copied()), worst);
+        }
+    }
 
     #[test]
     fn a_trend_has_a_direction_and_a_speed_unless_it_is_noise() {

@@ -1,5 +1,6 @@
 //! The state that a monitor publishes: everything that pages, JSON and `/metrics` read of a target.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +9,19 @@ use tokio::time::Instant;
 
 use crate::alert::web_link::WebLink;
 use crate::config::Poll;
+use crate::config::topology::Topology;
 use crate::exposition::render::{SeriesLabels, TargetSeries};
+use crate::format::severity::Severity;
 use crate::monitor::alerting::ShownAlerts;
 use crate::monitor::redis_cli;
 use crate::monitor::settings::TargetSettings;
 use crate::page::event_log::EventLog;
 use crate::page::history::GroupHistory;
 use crate::page::saved::SavedPast;
-use crate::poller::node::Identity;
+use crate::poller::node::{Identity, NodeState};
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::unix_time;
+use redis_stream_core::name::Name;
 use redis_stream_core::redis_url::Endpoint;
 use redis_stream_lag::family::FamilyFold;
 use redis_stream_lag::report::Report;
@@ -92,6 +96,8 @@ pub(super) struct Publisher {
     families: FamilyFold,
     /// The node that [`TargetState::redis_cli`] leads to.
     shown_node: Option<Endpoint>,
+    /// `run_id` of each node's process, by address.
+    run_ids: HashMap<String, String>,
 }
 
 impl Publisher {
@@ -104,14 +110,25 @@ impl Publisher {
             (state.interval, state.links) = (settings.poll.interval, Arc::clone(&settings.links));
         });
         let (settings, labels) = (Arc::clone(settings), settings.series_labels());
-        Self { settings, labels, metrics, state, families: FamilyFold::default(), shown_node: None }
+        Self {
+            settings,
+            labels,
+            metrics,
+            state,
+            families: FamilyFold::default(),
+            shown_node: None,
+            run_ids: HashMap::new(),
+        }
     }
 
     /// Notes that the target is polled from now on.
     pub(super) fn note_start(&self) {
         self.state.send_modify(|state| {
-            Arc::make_mut(&mut state.events)
-                .note(unix_time(), "streamgauge started to poll the target".to_owned());
+            Arc::make_mut(&mut state.events).note(
+                unix_time(),
+                Severity::Unknown,
+                "streamgauge started to poll the target".to_owned(),
+            );
         });
     }
 
@@ -129,7 +146,10 @@ impl Publisher {
         self.state.send_modify(|state| {
             let before = std::mem::replace(&mut state.alerts, alerts).active;
             if !before.is_same_set(&state.alerts.active) {
-                Arc::make_mut(&mut state.events).note_alerts(unix_time(), &before, &state.alerts.active);
+                let report = state.published.as_ref().map(|published| &published.last);
+                let is_stream = |name: &Name| report.is_some_and(|report| report.stream(name).is_some());
+                let events = Arc::make_mut(&mut state.events);
+                events.note_alerts(unix_time(), &before, &state.alerts.active, &is_stream);
             }
         });
     }
@@ -157,8 +177,34 @@ impl Publisher {
             return;
         };
         let words = redis_cli::words(&self.settings.target, endpoint);
-        self.shown_node = Some(endpoint.clone());
-        self.state.send_modify(|state| state.redis_cli = words);
+        let is_failover = matches!(self.settings.target.topology, Topology::Sentinel(_));
+        let before = self.shown_node.replace(endpoint.clone()).filter(|_| is_failover);
+        self.state.send_modify(|state| {
+            state.redis_cli = words;
+            if before.is_some() {
+                let text = format!("failover: the master is {endpoint}");
+                Arc::make_mut(&mut state.events).note(unix_time(), Severity::Poor, text);
+            }
+        });
+    }
+
+    /// Notes the nodes whose process is another one than at the connection before.
+    pub(super) fn note_restarts<'a>(&mut self, nodes: impl Iterator<Item = NodeState<'a>>) {
+        let run_ids: HashMap<_, _> =
+            nodes.filter_map(|node| Some((node.address.to_owned(), node.run_id?.to_owned()))).collect();
+        let before = std::mem::replace(&mut self.run_ids, run_ids);
+        let is_other = |(address, run_id): &(&String, &String)| {
+            before.get(*address).is_some_and(|before| before != *run_id)
+        };
+        let restarted: Vec<_> = self.run_ids.iter().filter(is_other).map(|(address, _)| address).collect();
+        let text = match restarted[..] {
+            [] => return,
+            [address] => format!("the server at {address} was restarted"),
+            _ => format!("{} servers were restarted", restarted.len()),
+        };
+        self.state.send_modify(|state| {
+            Arc::make_mut(&mut state.events).note(unix_time(), Severity::Poor, text);
+        });
     }
 
     /// Returns the last report with one stream for each family.
@@ -170,8 +216,11 @@ impl Publisher {
         self.metrics.set_up(is_up);
         self.state.send_modify(|state| {
             if state.was_tried && state.is_up != is_up {
-                let text = if is_up { "the target can be read again" } else { "the target cannot be read" };
-                Arc::make_mut(&mut state.events).note(unix_time(), text.to_owned());
+                let (severity, text) = match is_up {
+                    true => (Severity::Good, "the target can be read again"),
+                    false => (Severity::Bad, "the target cannot be read"),
+                };
+                Arc::make_mut(&mut state.events).note(unix_time(), severity, text.to_owned());
             }
             (state.was_tried, state.is_up, state.problem) = (true, is_up, problem);
         });

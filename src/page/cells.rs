@@ -60,11 +60,21 @@ pub(super) fn numbers(values: GroupView<'_>) -> Markup {
 }
 
 /// Renders when the lag is gone; and when entries are lost, if that comes first.
-fn drained_in(values: GroupView<'_>) -> Markup {
-    let drained = match trend(values).drained(values.lag == Lag::Exact(0)) {
+/// Returns the time until the lag of a group is gone.
+pub(super) fn drained_of(values: GroupView<'_>) -> Drained {
+    trend(values).drained(values.lag == Lag::Exact(0))
+}
+
+/// Renders it for a cell.
+pub(super) fn drained_cell(drained: Drained) -> Markup {
+    match drained {
         Drained::In(Duration::ZERO) => html! { span.dim { "0 s" } },
         drained => drained_text(drained),
-    };
+    }
+}
+
+fn drained_in(values: GroupView<'_>) -> Markup {
+    let drained = drained_cell(drained_of(values));
     let loss = values.time_to_loss.filter(|time| values.drain_time.is_none_or(|drain| *time < drain));
     html! {
         (drained)

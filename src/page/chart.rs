@@ -54,7 +54,7 @@ pub(super) fn of_group(samples: &[GroupSample], marks: &[Event]) -> Markup {
     let charts: Option<Vec<_>> =
         CHARTS.iter().map(|chart| Some((chart, Drawing::of(samples, chart.value, LARGE)?))).collect();
     let Some(charts) = charts else { return no_history() };
-    let marks: Vec<_> = marks.iter().filter(|mark| (begin..=end).contains(&mark.at)).collect();
+    let marks = marks_within(marks, (begin, end));
     html! {
         figure.chart {
             @for (chart, drawing) in &charts {
@@ -68,9 +68,30 @@ pub(super) fn of_group(samples: &[GroupSample], marks: &[Event]) -> Markup {
                 }
             }
             (axis(begin, end))
-            @if !marks.is_empty() {
-                figcaption.dim { span.mark aria-hidden="true" {} " marks the events below." }
+            (marks_caption(&marks))
+        }
+    }
+}
+
+fn marks_within(marks: &[Event], (begin, end): (Duration, Duration)) -> Vec<&Event> {
+    marks.iter().filter(|mark| (begin..=end).contains(&mark.at)).collect()
+}
+
+/// Renders the lines that mark events.
+fn mark_lines(marks: &[&Event], x: impl Fn(Duration) -> Tenths) -> Markup {
+    html! {
+        @for mark in marks {
+            path.mark d=(format!("M{} 0V{}", x(mark.at), LARGE.height)) vector-effect="non-scaling-stroke" {
+                title { (clock_seconds(mark.at)) " UTC: " (mark.text) }
             }
+        }
+    }
+}
+
+fn marks_caption(marks: &[&Event]) -> Markup {
+    html! {
+        @if !marks.is_empty() {
+            figcaption.dim { span.mark aria-hidden="true" {} " marks the events below." }
         }
     }
 }
@@ -81,8 +102,8 @@ pub(super) struct Series<'a> {
     pub(super) samples: Vec<GroupSample>,
 }
 
-/// Draws the lags of several groups on one axis.
-pub(super) fn of_stream(series: &[Series<'_>]) -> Markup {
+/// Draws the lags of several groups on one axis, with marks for events.
+pub(super) fn of_stream(series: &[Series<'_>], marks: &[Event]) -> Markup {
     let begin = series.iter().filter_map(|series| series.samples.first()).map(|sample| sample.at).min();
     let end = series.iter().filter_map(|series| series.samples.last()).map(|sample| sample.at).max();
     let Some((begin, end)) = begin.zip(end) else { return no_history() };
@@ -96,6 +117,8 @@ pub(super) fn of_stream(series: &[Series<'_>]) -> Markup {
         drawing.top = top;
     }
     let Size { width, height, .. } = LARGE;
+    let marks = marks_within(marks, (begin, end));
+    let x = |at| Tenths::of(horizontal(at, begin, end - begin, LARGE));
     let words: Vec<_> = drawn
         .iter()
         .map(|(series, drawing)| format!("{} last {}", series.name, range(drawing.last)))
@@ -110,9 +133,11 @@ pub(super) fn of_stream(series: &[Series<'_>]) -> Markup {
                     @for (number, (series, drawing)) in drawn.iter().enumerate() {
                         g class={ "line-" (number) } { (drawing.line()) title { (series.name) } }
                     }
+                    (mark_lines(&marks, x))
                 }
             }
             (axis(begin, end))
+            (marks_caption(&marks))
             figcaption {
                 ul.lines { @for (number, (series, drawing)) in drawn.iter().enumerate() {
                     li {
@@ -331,11 +356,7 @@ impl Drawing {
                     }
                 }
             }
-            @for mark in marks {
-                path.mark d=(format!("M{} 0V{height}", x(mark.at))) vector-effect="non-scaling-stroke" {
-                    title { (clock_seconds(mark.at)) " UTC: " (mark.text) }
-                }
-            }
+            (mark_lines(marks, x))
         };
         self.around(&format!("{} {}", chart.title, self.description()), &content)
     }
@@ -428,6 +449,7 @@ mod tests {
     fn events_are_marked_where_the_charts_have_their_time() {
         let event = |seconds: u64, text: &str| Event {
             at: Duration::from_secs(1_700_000_000 + seconds),
+            severity: crate::format::severity::Severity::Bad,
             text: text.to_owned(),
         };
         let marks = [event(15, "the group became stalled"), event(900, "later")];

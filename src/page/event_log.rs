@@ -5,9 +5,10 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::active::Active;
+use crate::alert::active::{Active, AlertSummary};
 use crate::alert::state::Phase;
 use crate::api::fold::{FoldedLine, folded};
+use crate::format::severity::Severity;
 use crate::format::unicode::{printable, shortened};
 use crate::format::units::{count, counted, span};
 use redis_stream_core::name::Name;
@@ -37,6 +38,8 @@ pub struct EventLog {
 pub struct LoggedEvent {
     /// Time of the reading that showed it, since the Unix epoch.
     pub at: Duration,
+    /// How bad it is.
+    pub severity: Severity,
     /// Key of the stream that it is about; `None` for the target.
     pub stream: Option<Name>,
     /// Name of the group that it is about; `None` for the stream, the target, or several groups.
@@ -61,6 +64,17 @@ struct ChangedGroup<'a> {
     lasted: Option<Duration>,
 }
 
+impl GroupEvent {
+    fn severity(&self) -> Severity {
+        match self {
+            Self::Became(status) => Severity::of(Some(*status)),
+            Self::Recovered(_) => Severity::Good,
+            Self::Created => Severity::Unknown,
+            Self::Gone => Severity::Poor,
+        }
+    }
+}
+
 impl EventLog {
     /// Returns a log of these events, the oldest first.
     pub(super) fn restored(events: impl Iterator<Item = LoggedEvent>) -> Self {
@@ -81,29 +95,34 @@ impl EventLog {
     }
 
     /// Adds an event of the target itself.
-    pub fn note(&mut self, at: Duration, text: String) {
-        self.add(at, vec![LoggedEvent { at, stream: None, group: None, text }]);
+    pub fn note(&mut self, at: Duration, severity: Severity, text: String) {
+        self.add(at, vec![LoggedEvent { at, severity, stream: None, group: None, text }]);
     }
 
-    /// Adds the alerts that began to fire, and those of which none fires any more.
-    pub fn note_alerts(&mut self, at: Duration, before: &Active, active: &Active) {
-        let names = |active: &Active| -> HashSet<_> {
-            active.summaries(Phase::Firing).map(|alerts| alerts.name).collect()
+    /// Adds the alerts that began to fire, and those of which none fires any more. `is_stream` returns false for the name of a
+    /// family, which has no page.
+    pub fn note_alerts(
+        &mut self,
+        at: Duration,
+        before: &Active,
+        active: &Active,
+        is_stream: &dyn Fn(&Name) -> bool,
+    ) {
+        let key = |alerts: &AlertSummary| (alerts.name.clone(), alerts.severity.clone());
+        let keys = |active: &Active| -> HashSet<_> {
+            active.summaries(Phase::Firing).map(|alerts| key(&alerts)).collect()
         };
-        let (then, now) = (names(before), names(active));
-        let began = active.summaries(Phase::Firing).filter(|alerts| !then.contains(&alerts.name));
-        let ended = before.summaries(Phase::Firing).filter(|alerts| !now.contains(&alerts.name));
-        let began = began.map(|alerts| match alerts.count {
-            1 => format!("{} began to fire", alerts.name),
-            several => format!("{} began to fire ({} alerts)", alerts.name, count(several as u64)),
-        });
-        let ended = ended.map(|alerts| format!("{} resolved", alerts.name));
-        let mut texts: Vec<_> = began.chain(ended).collect();
-        texts.dedup();
-        self.add(
-            at,
-            texts.into_iter().map(|text| LoggedEvent { at, stream: None, group: None, text }).collect(),
-        );
+        let (then, now) = (keys(before), keys(active));
+        let began = active.summaries(Phase::Firing).filter(|alerts| !then.contains(&key(alerts)));
+        let ended = before.summaries(Phase::Firing).filter(|alerts| !now.contains(&key(alerts)));
+        let began = began.map(|alerts| (Severity::of_label(&alerts.severity), "began to fire", alerts));
+        let ended = ended.map(|alerts| (Severity::Good, "resolved", alerts));
+        let mut events: Vec<_> = began
+            .chain(ended)
+            .map(|(severity, what, alerts)| of_alerts(at, severity, what, alerts, is_stream))
+            .collect();
+        events.dedup();
+        self.add(at, events);
     }
 
     /// Adds what changed from one report to the next.
@@ -131,9 +150,37 @@ impl EventLog {
     }
 }
 
+fn of_alerts(
+    at: Duration,
+    severity: Severity,
+    what: &str,
+    alerts: AlertSummary,
+    is_stream: &dyn Fn(&Name) -> bool,
+) -> LoggedEvent {
+    let AlertSummary { name, count: number, stream, group, .. } = alerts;
+    let text = format!("{name} {what}");
+    match (stream, group) {
+        (Some(stream), group) if is_stream(&stream) => {
+            LoggedEvent { at, severity, stream: Some(stream), group, text }
+        }
+        (stream, group) => {
+            let subject = match (&stream, &group) {
+                (Some(stream), Some(group)) => {
+                    format!(" for group {} of {}", named(&group.text()), named(&stream.text()))
+                }
+                (Some(stream), None) => format!(" for {}", named(&stream.text())),
+                (None, _) if number > 1 => format!(" ({} alerts)", count(number as u64)),
+                (None, _) => String::new(),
+            };
+            LoggedEvent { at, severity, stream: None, group: None, text: text + &subject }
+        }
+    }
+}
+
 fn of_stream(at: Duration, before: &StreamReport, stream: &StreamReport) -> Vec<LoggedEvent> {
-    let event = |group: Option<&Name>, text: String| LoggedEvent {
+    let event = |severity, group: Option<&Name>, text: String| LoggedEvent {
         at,
+        severity,
         stream: Some(stream.key.clone()),
         group: group.cloned(),
         text,
@@ -141,23 +188,23 @@ fn of_stream(at: Duration, before: &StreamReport, stream: &StreamReport) -> Vec<
     let (Some(values), Some(earlier)) = (&stream.values, &before.values) else {
         return match (&stream.values, &before.values) {
             (None, Some(_)) if stream.refused => {
-                vec![event(None, "the stream cannot be read any more".to_owned())]
+                vec![event(Severity::Bad, None, "the stream cannot be read any more".to_owned())]
             }
-            (None, Some(_)) => vec![event(None, "the stream is gone".to_owned())],
+            (None, Some(_)) => vec![event(Severity::Bad, None, "the stream is gone".to_owned())],
             _ => Vec::new(),
         };
     };
     let trimmed = trimmed(earlier, values)
-        .map(|entries| event(None, format!("{} entries were removed", count(entries))));
+        .map(|entries| event(Severity::Unknown, None, format!("{} entries were removed", count(entries))));
     let changes = changes(at, before, stream);
     let lines = folded(changes, |changed| changed.change.clone(), |one, other| one.name.cmp(other.name));
     let lost = stream.groups.iter().filter_map(|group| Some((group, lost(before, group)?)));
     let lost = lost.map(|(group, entries)| {
-        event(Some(&group.name), format!("lost at least {} entries", count(entries)))
+        event(Severity::Bad, Some(&group.name), format!("lost at least {} entries", count(entries)))
     });
     let changed = lines.iter().map(|line| match line.others.is_empty() {
-        true => event(Some(line.first.name), line.first.text()),
-        false => event(None, of_several(line)),
+        true => event(line.first.change.severity(), Some(line.first.name), line.first.text()),
+        false => event(line.first.change.severity(), None, of_several(line)),
     });
     trimmed.into_iter().chain(lost).chain(changed).collect()
 }
@@ -234,12 +281,12 @@ fn of_several(line: &FoldedLine<ChangedGroup<'_>>) -> String {
         GroupEvent::Created => "were created".to_owned(),
         GroupEvent::Gone => "are gone".to_owned(),
     };
-    let names: Vec<_> = line.rows().take(NAMED).map(|changed| named(changed.name)).collect();
+    let names: Vec<_> = line.rows().take(NAMED).map(|changed| named(&changed.name.text())).collect();
     format!("{} {what}: {}, \u{2026}", counted(line.len(), "group", "groups"), names.join(", "))
 }
 
-fn named(name: &Name) -> String {
-    shortened(&printable(&name.text()), NAME_CHARS).into_owned()
+fn named(name: &str) -> String {
+    shortened(&printable(name), NAME_CHARS).into_owned()
 }
 
 #[cfg(test)]
@@ -319,7 +366,7 @@ mod tests {
         let mut log = EventLog::default();
         log.note_report(s(720), &before, &after);
         log.note_report(s(730), &after, &after);
-        log.note(s(740), "the target cannot be read".to_owned());
+        log.note(s(740), Severity::Bad, "the target cannot be read".to_owned());
         insta::assert_snapshot!(shown(&log), @r"
         740 - -: the target cannot be read
         720 other -: the stream is gone
@@ -354,10 +401,10 @@ mod tests {
     fn a_log_is_bounded_in_number_and_age() {
         let mut log = EventLog::default();
         for n in 0..3_000 {
-            log.note(s(n), n.to_string());
+            log.note(s(n), Severity::Unknown, n.to_string());
         }
         assert_eq!((log.newest().count(), log.newest().last().unwrap().text.as_str()), (KEPT, "2000"));
-        log.note(s(3_000) + MAX_AGE, "a day later".to_owned());
+        log.note(s(3_000) + MAX_AGE, Severity::Unknown, "a day later".to_owned());
         assert_eq!(log.newest().count(), 1);
         let many = |status: Status| {
             let groups =

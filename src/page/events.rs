@@ -1,13 +1,15 @@
-//! The events of a group, as far as its report, its alerts and its samples show it: for the list on its page, and for the
+//! The events of a group or a stream, as far as its report, its alerts and its samples show it: for the list on its page, and for the
 //! marks in its charts.
 
 use std::time::Duration;
 
 use crate::alert::active::ActiveAlert;
 use crate::alert::state::Phase;
+use crate::format::severity::Severity;
 use crate::format::units::span;
-use crate::page::event_log::LoggedEvent;
+use crate::page::event_log::{EventLog, LoggedEvent};
 use crate::page::history::GroupSample;
+use redis_stream_core::name::Name;
 use redis_stream_lag::report::{GroupView, NewPosition};
 
 /// Events of the log that are shown at most.
@@ -20,7 +22,27 @@ const SAME: Duration = Duration::from_secs(120);
 pub(super) struct Event {
     /// Since the Unix epoch.
     pub(super) at: Duration,
+    pub(super) severity: Severity,
     pub(super) text: String,
+}
+
+impl Event {
+    fn of_logged(event: &LoggedEvent) -> Self {
+        Self { at: event.at, severity: event.severity, text: event.text.clone() }
+    }
+}
+
+/// Returns the newest events of a stream, its groups and its target, the newest first.
+pub(super) fn of_stream(log: &EventLog, stream: &Name) -> Vec<Event> {
+    let about = log.newest().filter(|event| event.stream.as_ref().is_none_or(|key| key == stream));
+    let event = |event: &LoggedEvent| {
+        let mut shown = Event::of_logged(event);
+        if let Some(group) = &event.group {
+            shown.text = format!("{}: {}", group.text(), event.text);
+        }
+        shown
+    };
+    about.take(LOGGED).map(event).collect()
 }
 
 /// Returns the events of a group, the newest first. `read_at` is the time of the reading of its values.
@@ -40,7 +62,7 @@ pub(super) fn of_group<'a>(
             || (event.group.is_some() && event.text.starts_with("became ") && is_current(event, values))
     };
     let logged = logged.filter(|event| !is_told(event));
-    events.extend(logged.take(LOGGED).map(|event| Event { at: event.at, text: event.text.clone() }));
+    events.extend(logged.take(LOGGED).map(Event::of_logged));
     events.sort_by(|one, other| (other.at, &one.text).cmp(&(one.at, &other.text)));
     events
 }
@@ -53,18 +75,23 @@ fn is_current(event: &LoggedEvent, values: Option<GroupView<'_>>) -> bool {
 
 fn of_alert(alert: &ActiveAlert) -> Option<Event> {
     let name = alert.labels.get("alertname")?;
-    let (at, what) = match (alert.state.phase, alert.state.fired_at) {
-        (Phase::Firing, Some(at)) => (at, "began to fire"),
-        (Phase::Pending, _) => (alert.state.active_at, "became pending"),
+    let of_label = || Severity::of_label(alert.labels.get("severity").map_or("", String::as_str));
+    let (at, severity, what) = match (alert.state.phase, alert.state.fired_at) {
+        (Phase::Firing, Some(at)) => (at, of_label(), "began to fire"),
+        (Phase::Pending, _) => (alert.state.active_at, Severity::Unknown, "became pending"),
         (Phase::Firing | Phase::Resolved, _) => return None,
     };
-    Some(Event { at, text: format!("{name} {what}") })
+    Some(Event { at, severity, text: format!("{name} {what}") })
 }
 
 fn of_values(values: GroupView<'_>, read_at: Duration) -> Vec<Event> {
     let status = values.status.status();
     let began = values.status.since.filter(|_| !values.status.conditions.is_empty());
-    let began = began.map(|at| Event { at, text: format!("the group became {}", status.as_str()) });
+    let began = began.map(|at| Event {
+        at,
+        severity: Severity::of(Some(status)),
+        text: format!("the group became {}", status.as_str()),
+    });
     let recreated = values.recreation.map(|recreation| {
         let position = match recreation.position {
             NewPosition::FurtherBack => "further back",
@@ -73,12 +100,13 @@ fn of_values(values: GroupView<'_>, read_at: Duration) -> Vec<Event> {
             NewPosition::OtherStream => "with its stream",
         };
         let text = format!("the group was found destroyed and created again, {position}");
-        Event { at: recreation.at, text }
+        Event { at: recreation.at, severity: Severity::Poor, text }
     });
     // Of a group that reads all the time, it is no event.
     let last = values.last_delivery_age().filter(|age| *age >= Duration::from_secs(60));
     let last = last.map(|age| Event {
         at: read_at.saturating_sub(age),
+        severity: Severity::Unknown,
         text: "latest delivery to the group".to_owned(),
     });
     [began, recreated, last].into_iter().flatten().collect()
@@ -93,13 +121,18 @@ fn of_samples(samples: &[GroupSample]) -> Vec<Event> {
             (None, None) => lost_at = Some(sample.at),
             (Some(_), Some(at)) => {
                 let lasted = span(sample.at.saturating_sub(at));
-                events.push(Event { at, text: format!("the group could not be read for {lasted}") });
+                let text = format!("the group could not be read for {lasted}");
+                events.push(Event { at, severity: Severity::Poor, text });
                 lost_at = None;
             }
             (None, Some(_)) | (Some(_), None) => {}
         }
     }
-    events.extend(lost_at.map(|at| Event { at, text: "the group could no longer be read".to_owned() }));
+    events.extend(lost_at.map(|at| Event {
+        at,
+        severity: Severity::Bad,
+        text: "the group could no longer be read".to_owned(),
+    }));
     events
 }
 

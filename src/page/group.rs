@@ -13,7 +13,7 @@ use crate::page::advice::{self, CommandEffect};
 use crate::page::events::{self, Event};
 use crate::page::group::consumers::LastEntry;
 use crate::page::history::GroupSample;
-use crate::page::layout::{PageLayout, old_badge, severity_class, status_badge, unknown};
+use crate::page::layout::{PageLayout, event_sign, old_badge, severity_class, status_badge, unknown};
 use crate::page::model::{GroupRow, PageModel, TargetModel, status_name};
 use crate::page::{alert_list, chart, held, label, links};
 use redis_stream_core::name::Name;
@@ -285,7 +285,8 @@ fn worst_table(model: &PageModel, worst: &[WorstPending<'_>], read_at: Duration)
     }
 }
 
-fn event_list(model: &PageModel, events: &[Event]) -> Markup {
+/// Renders the events of a group or a stream.
+pub(super) fn event_list(model: &PageModel, events: &[Event]) -> Markup {
     html! {
         section #events data-live {
             h2 { "Events" }
@@ -294,7 +295,7 @@ fn event_list(model: &PageModel, events: &[Event]) -> Markup {
                 ul.events {
                     @for event in events {
                         li {
-                            span.time { (clock(event.at, model.now)) } " "
+                            span.time { (clock(event.at, model.now)) } " " (event_sign(event.severity)) " "
                             (label::long(&event.text)) " " span.dim { (ago(event.at, model.now)) }
                         }
                     }

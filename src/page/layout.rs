@@ -48,6 +48,7 @@ impl PageLayout<'_> {
                             a href={ (root) "metrics" } { "Metrics" }
                             a href={ (root) "api/v1/groups" } { "Groups as JSON" }
                             a href={ (root) "api/v1/alerts" } { "Alerts as JSON" }
+                            a href={ (root) "api/v1/events" } { "Events as JSON" }
                         }
                         div.live {
                             span #live-state role="status" {}
@@ -86,24 +87,38 @@ fn keys() -> Markup {
 
 /// Returns a word on a coloured ground, with a sign so that colour is not the only difference.
 pub(super) fn badge(severity: Severity, word: &str) -> Markup {
-    let sign = match severity {
+    html! {
+        span class={ "badge " (severity_class(severity)) } { span aria-hidden="true" { (sign(severity)) } " " (word) }
+    }
+}
+
+fn sign(severity: Severity) -> &'static str {
+    match severity {
         Severity::Bad => "\u{2716}",
         Severity::Poor => "\u{25b2}",
         Severity::Unknown => "?",
         Severity::Good => "\u{2714}",
+    }
+}
+
+/// Returns the sign of an event; nothing for one that is neither good nor bad.
+pub(super) fn event_sign(severity: Severity) -> Markup {
+    let word = match severity {
+        Severity::Bad => "critical",
+        Severity::Poor => "warning",
+        Severity::Good => "ok",
+        Severity::Unknown => return html! { span.sign {} },
     };
     html! {
-        span class={ "badge " (severity_class(severity)) } { span aria-hidden="true" { (sign) } " " (word) }
+        span class={ "sign " (severity_class(severity)) } title=(word) {
+            span aria-hidden="true" { (sign(severity)) } span.unseen { (word) ": " }
+        }
     }
 }
 
 /// Returns the badge of a severity label of an alert.
 pub(super) fn alert_badge(severity: &str) -> Markup {
-    match severity {
-        "critical" | "error" | "page" => badge(Severity::Bad, severity),
-        "" | "warning" => badge(Severity::Poor, if severity.is_empty() { "alert" } else { severity }),
-        other => badge(Severity::Unknown, other),
-    }
+    badge(Severity::of_label(severity), if severity.is_empty() { "alert" } else { severity })
 }
 
 /// Returns the class of the colours.

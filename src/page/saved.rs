@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::format::severity::Severity;
 use crate::page::event_log::{EventLog, LoggedEvent};
 use crate::page::history::GroupHistory;
 use crate::page::history::saved_tier::SavedTier;
@@ -25,8 +26,9 @@ pub struct SavedPast {
     events: VecDeque<SavedEvent>,
 }
 
-/// Time, stream, group, text.
-type SavedEvent = (Duration, Option<String>, Option<String>, String);
+/// Time, stream, group, text, severity. Earlier versions did not save the last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct SavedEvent(Duration, Option<String>, Option<String>, String, #[serde(default)] Severity);
 
 impl SavedPast {
     /// Returns what is to be kept of a target's history as of a report, and of its events.
@@ -38,7 +40,8 @@ impl SavedPast {
             .collect();
         let (hour, day) = history.saved();
         let event = |event: &LoggedEvent| {
-            (event.at, event.stream.as_ref().map(text), event.group.as_ref().map(text), event.text.clone())
+            let (stream, group) = (event.stream.as_ref().map(text), event.group.as_ref().map(text));
+            SavedEvent(event.at, stream, group, event.text.clone(), event.severity)
         };
         let events = events.newest().map(event).collect();
         Self { target: target.to_owned(), db: db.to_owned(), groups, hour, day, events }
@@ -46,7 +49,7 @@ impl SavedPast {
 
     /// Moves events that are later than `latest` to that time, as after a clock that was set back.
     pub fn limit_times(&mut self, latest: Duration) {
-        self.events.iter_mut().for_each(|(at, ..)| *at = (*at).min(latest));
+        self.events.iter_mut().for_each(|event| event.0 = event.0.min(latest));
     }
 
     /// Returns the history, without what is damaged of it. From `saved_at` on nothing was read.
@@ -58,8 +61,9 @@ impl SavedPast {
     /// Returns the events.
     pub fn events(&self) -> EventLog {
         let name = |text: &Option<String>| text.as_deref().map(Name::from_text);
-        let event = |(at, stream, group, text): &SavedEvent| LoggedEvent {
+        let event = |SavedEvent(at, stream, group, text, severity): &SavedEvent| LoggedEvent {
             at: *at,
+            severity: *severity,
             stream: name(stream),
             group: name(group),
             text: text.clone(),
@@ -96,8 +100,8 @@ mod tests {
             previous = Some(report);
         }
         let mut events = EventLog::default();
-        events.note(s(5), "first".to_owned());
-        events.note(s(6), "second".to_owned());
+        events.note(s(5), Severity::Bad, "first".to_owned());
+        events.note(s(6), Severity::Good, "second".to_owned());
         let report = previous.unwrap();
         (SavedPast::of("shop", "db0", &report, &history, &events), report)
     }
@@ -119,8 +123,16 @@ mod tests {
         assert_eq!(z[z.len() - 3..], [Some(1_099_000), None, Some(2)]);
         let day = history.day_of(2);
         assert!(day.len() >= 7 && day[0].at <= s(900), "{day:?}");
-        let texts: Vec<_> = restored.events().newest().map(|event| event.text.clone()).collect();
-        assert_eq!(texts, ["second", "first"]);
+        let events = restored.events();
+        let events: Vec<_> = events.newest().map(|event| (event.text.as_str(), event.severity)).collect();
+        assert_eq!(events, [("second", Severity::Good), ("first", Severity::Bad)]);
+    }
+
+    #[test]
+    fn an_event_that_was_saved_without_a_severity_is_restored() {
+        let saved = r#"[{"secs":5,"nanos":0},"orders",null,"the stream is gone"]"#;
+        let SavedEvent(at, stream, _, _, severity) = serde_json::from_str(saved).unwrap();
+        assert_eq!((at.as_secs(), stream.as_deref(), severity), (5, Some("orders"), Severity::Unknown));
     }
 
     #[test]

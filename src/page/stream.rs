@@ -5,7 +5,8 @@ use maud::{Markup, html};
 use crate::format::units::{ago, clock, count, counted, rate_number};
 use crate::page::cells::{numbers, status_cell};
 use crate::page::chart::{self, Series};
-use crate::page::group::details;
+use crate::page::events::{self, Event};
+use crate::page::group::{details, event_list};
 use crate::page::layout::PageLayout;
 use crate::page::model::{GroupRow, PageModel, TargetModel};
 use crate::page::{alert_list, held, label, links};
@@ -89,6 +90,7 @@ fn stream_page(model: &PageModel, target: &TargetModel, stream: &ReportedStream)
         one.group.badness().cmp(&other.group.badness()).then_with(|| one.name().cmp(&other.name()))
     });
     let alerts = target.active.about(stream.name_in_series(), None);
+    let events = events::of_stream(&target.events, &stream.key);
     html! {
         div #stream data-live class=[target.is_old().then_some("old")] {
             (links::crumbs(ROOT, target))
@@ -102,7 +104,7 @@ fn stream_page(model: &PageModel, target: &TargetModel, stream: &ReportedStream)
             @if let Some(all) = label::rest(&stream.key.text()) { details #whole-key { summary { "The whole key" } (all) } }
             (links::of_page(model, target, stream.name_in_series(), None))
         }
-        @if !rows.is_empty() { (lags(&rows)) (groups(model, &rows)) }
+        @if !rows.is_empty() { (lags(&rows, &events)) (groups(model, &rows)) }
         section #extent data-live {
             h2 { "The stream" }
             @match &stream.values {
@@ -117,6 +119,7 @@ fn stream_page(model: &PageModel, target: &TargetModel, stream: &ReportedStream)
                 None => { p { "There is no such key, or it is not a stream." } }
             }
         }
+        (event_list(model, &events))
         (alert_list::section(model, ROOT, &alerts))
     }
 }
@@ -127,7 +130,7 @@ pub(super) fn added_to(stream: &StreamReport) -> Option<f64> {
     rates.next().map(EntryRate::per_second)
 }
 
-fn lags(rows: &[GroupRow<'_>]) -> Markup {
+fn lags(rows: &[GroupRow<'_>], events: &[Event]) -> Markup {
     let series = |row: &GroupRow<'_>| Series {
         name: row.group.name.text().into_owned().into(),
         samples: row.samples(chart::LARGE_SAMPLES),
@@ -136,7 +139,7 @@ fn lags(rows: &[GroupRow<'_>]) -> Markup {
     html! {
         section #history data-live {
             h2 { "Lag" }
-            (chart::of_stream(&series))
+            (chart::of_stream(&series, events))
             @if rows.len() > DRAWN { p.dim { "The " (DRAWN) " groups that need a look first, of " (count(rows.len() as u64)) "." } }
         }
     }
@@ -146,7 +149,7 @@ fn groups(model: &PageModel, rows: &[GroupRow<'_>]) -> Markup {
     html! {
         section #groups data-live {
             h2 { "Groups" }
-            table.groups role="table" {
+            table.groups.of-stream role="table" {
                 caption.unseen { "Groups of the stream" }
                 thead role="rowgroup" { tr role="row" {
                     @for heading in ["Status", "Group", "Lag", "Behind", "In", "Out", "Drained in", "Pending", "Consumers", "Trend (1 h)"] {

@@ -161,6 +161,8 @@ pub struct NodeState<'a> {
     pub identity: Option<&'a Identity>,
     /// Why the node cannot be polled; `None` if it can.
     pub failure: Option<&'a str>,
+    /// `run_id` of the process that was connected last; `None` where INFO is refused.
+    pub run_id: Option<&'a str>,
 }
 
 impl Node {

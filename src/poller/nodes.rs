@@ -140,6 +140,11 @@ impl NodeHandle {
         }
     }
 
+    /// Returns `run_id` of the process that was connected last.
+    pub(super) fn run_id(&self) -> Option<&str> {
+        self.process.as_ref().map(|(process, _)| process.run_id())
+    }
+
     /// Connects if necessary, and checks the node's role.
     async fn connect(&mut self, access: &Access, deadline: Instant) -> Result<(), PollError> {
         let connected = self.try_connect(access, deadline).await;

@@ -112,6 +112,7 @@ impl Servers {
             address: &handle.address,
             identity: handle.identity.as_ref(),
             failure: handle.failure.as_deref(),
+            run_id: handle.run_id(),
         })
     }
 

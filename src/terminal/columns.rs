@@ -217,9 +217,11 @@ fn trend_cell(group: &ListedGroup) -> String {
     }
 }
 
-fn drained_cell(group: &ListedGroup) -> String {
+/// Formats the time until the lag is gone. Of a group that loses entries it is not known: trimming makes the lag smaller too.
+pub(super) fn drained_cell(group: &ListedGroup) -> String {
     match trend(group).drained(false) {
         Drained::Never if group.number(&DRAIN_SECONDS).is_none() => "never".to_owned(),
+        Drained::Unknown if group.conditions.contains(&Status::Losing) => UNKNOWN.to_owned(),
         _ => value(group, &DRAIN_SECONDS),
     }
 }
@@ -295,6 +297,7 @@ mod tests {
             (group(5, 200, 200, vec![]), "steady", "never"),
             (group(0, 200, 380, vec![]), "-", "0s"),
             (group(5, 200, 0, vec![Status::Abandoned, Status::Losing]), "?", "?"),
+            (group(5, 200, 380, vec![Status::Losing]), "?", "?"),
         ] {
             assert_eq!(trend_cell(&group), shown);
             assert_eq!(drained_cell(&group), drained, "{shown}");

@@ -1,6 +1,7 @@
 //! One group: its values, consumers and pending entries.
 
 use std::fmt::Write as _;
+use std::time::UNIX_EPOCH;
 
 use ratatui::layout::Rect;
 use ratatui::style::Modifier;
@@ -8,9 +9,10 @@ use ratatui::text::{Line, Span, Text};
 
 use crate::api::groups::{ListedConsumer, ListedGroup, ListedHold, ListedPending};
 use crate::format::unicode::printable;
-use crate::format::units::count;
+use crate::format::units::{clock, count};
 use crate::terminal::colour::colour;
-use crate::terminal::columns::{self, lag, severity, value};
+use crate::terminal::columns::{self, drained_cell, lag, severity, value};
+use crate::terminal::draw::event_line;
 use crate::terminal::entries;
 use crate::terminal::layout::{Align, Cut, Heading, TextTable, WHERE_WIDE};
 use crate::terminal::status_view::{EntryList, StatusView};
@@ -47,8 +49,8 @@ pub(super) fn detail(view: &StatusView, area: Rect) -> Text<'static> {
     }
     let status = Span::styled(columns::conditions(group), colour(severity(group)));
     let rest = match (&group.unknown_until, &group.since) {
-        (Some(end), _) => format!(" until {}", printable(end)),
-        (None, Some(began)) => format!(" since {}", printable(began)),
+        (Some(end), _) => format!(" until {}", moment(view, end)),
+        (None, Some(began)) => format!(" since {}", moment(view, began)),
         (None, None) => String::new(),
     };
     text.push_line(Line::from(vec![
@@ -68,7 +70,28 @@ pub(super) fn detail(view: &StatusView, area: Rect) -> Text<'static> {
         text.push_line(format!("{:<LABEL_WIDTH$}{}", "Holds the stream", held(hold)));
     }
     lists(view, group, room, &mut text);
+    events(view, &mut text);
     text
+}
+
+/// Formats a time of the JSON as a time of day.
+fn moment(view: &StatusView, rfc3339: &str) -> String {
+    let at = humantime::parse_rfc3339(rfc3339).ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    at.map_or_else(|| printable(rfc3339).into_owned(), |at| clock(at, view.now))
+}
+
+/// Events of a group that are listed.
+const EVENTS: usize = 20;
+
+/// Appends the events of the group, its stream and its target.
+fn events(view: &StatusView, text: &mut Text<'static>) {
+    text.push_line("");
+    text.push_line(Line::styled("Events of the last day", Modifier::BOLD));
+    let before = text.lines.len();
+    text.extend(view.events_of_selected().take(EVENTS).map(|event| event_line(view, event)));
+    if text.lines.len() == before {
+        text.push_line("none");
+    }
 }
 
 /// Appends the consumers and the pending entries.
@@ -130,7 +153,10 @@ fn details(group: &ListedGroup) -> Vec<(&'static str, String)> {
     let is_shown = |family: &&&Family| **family != &table::CONSUMERS && !group.has_nothing_of(family);
     for family in table::GROUP_VALUES.iter().filter(is_shown) {
         let Some(label) = family.label else { continue };
-        let text = value(group, family);
+        let text = match *family == &table::DRAIN_SECONDS {
+            true => drained_cell(group),
+            false => value(group, family),
+        };
         match lines.last_mut() {
             Some((_, line)) if SHARING.contains(family) || is_same(family, counted_by) => {
                 let _ = write!(line, ", {} {text}", label.name.to_lowercase());

@@ -1,19 +1,21 @@
 //! Draws the view: a list of groups, one group, what happened, or the help.
 
+use std::time::Duration;
+
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::Paragraph;
 
+use crate::api::events::ListedEvent;
 use crate::api::groups::ListedTarget;
 use crate::format::severity::Severity;
 use crate::format::unicode::printable;
-use crate::format::units::clock_seconds;
+use crate::format::units::{clock, clock_seconds};
 use crate::terminal::colour::colour;
 use crate::terminal::columns::{self, TableLine, severity};
 use crate::terminal::detail::detail;
-use crate::terminal::events::Event;
 use crate::terminal::help;
 use crate::terminal::layout::{GAP, line};
 use crate::terminal::status_view::{StatusView, ViewLine, ViewMode};
@@ -57,7 +59,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, view: &mut StatusView) {
     view.scroll = view.scroll.min(u16::try_from(hidden).unwrap_or(u16::MAX));
     let scroll = if is_list { 0 } else { view.scroll };
     frame.render_widget(Paragraph::new(text).scroll((scroll, 0)), body);
-    let last: Vec<_> = view.events.iter().take(events).map(event_line).collect();
+    let last: Vec<_> = view.events.iter().take(events).map(|event| event_line(view, event)).collect();
     frame.render_widget(Paragraph::new(last), last_events);
     let help = help::keys(view.mode, area.width.into());
     frame.render_widget(Line::from(help).style(Modifier::DIM), keys);
@@ -85,7 +87,7 @@ fn heading(view: &StatusView) -> String {
         ViewMode::List | ViewMode::Filter => {
             format!("{}: {}", printable(&view.origin), summary(&view.listing))
         }
-        ViewMode::Events => format!("{}: events since the start of this view", printable(&view.origin)),
+        ViewMode::Events => format!("{}: events of the last day", printable(&view.origin)),
         ViewMode::Help => "keys and words".to_owned(),
     }
 }
@@ -202,27 +204,48 @@ fn table_line<'a>(view: &StatusView, line: &ViewLine<'a>) -> TableLine<'a> {
 }
 
 fn events_text(view: &StatusView) -> Text<'static> {
-    if view.events.is_empty() {
-        return Text::from("none");
+    let mut text = Text::default();
+    if let Some(problem) = &view.events_problem {
+        text.push_line(Line::styled(format!("cannot read the events: {}", printable(problem)), Color::Red));
+    } else if view.events.is_empty() {
+        text.push_line("none");
     }
-    view.events.iter().map(event_line).collect()
+    text.extend(view.events.iter().map(|event| event_line(view, event)));
+    text
 }
 
-fn event_line(event: &Event) -> Line<'static> {
-    let time = Span::styled(format!("{}{GAP}", clock_seconds(event.at)), Modifier::DIM);
-    Line::from(vec![time, Span::styled(event.text.clone(), colour(event.severity))])
+/// Renders an event: its time, what it is about, what happened, and the target if there are several.
+pub(super) fn event_line(view: &StatusView, event: &ListedEvent) -> Line<'static> {
+    let at = Duration::from_secs(event.timestamp_seconds);
+    let names = match (&event.stream, &event.group) {
+        (Some(stream), Some(group)) => format!("{} of {}: ", printable(group), printable(stream)),
+        (Some(stream), None) => format!("{}: ", printable(stream)),
+        (None, _) => String::new(),
+    };
+    let target = match view.listing.targets.len() {
+        0 | 1 => String::new(),
+        _ => format!(" on {}", printable(&event.target)),
+    };
+    let style = match event.severity {
+        Severity::Unknown => Style::default(),
+        severity => colour(severity),
+    };
+    Line::from(vec![
+        Span::styled(format!("{}{GAP}", clock(at, view.now)), Modifier::DIM),
+        Span::raw(names),
+        Span::styled(printable(&event.text).into_owned(), style),
+        Span::styled(target, Modifier::DIM),
+    ])
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
     use super::*;
     use crate::api::groups::{ListedGroup, ListedValues};
-    use crate::terminal::test_support::{group, listing};
+    use crate::terminal::test_support::{event, group, listing};
     use redis_stream_lag::report::{Age, EntryRate, GroupValues, Lag, Status};
 
     /// Returns the screen as text, without spaces at the ends of lines.
@@ -272,9 +295,6 @@ mod tests {
                 vec![behind("billing-of-the-eu-region-1", lag + 10), behind("\u{6ce8}\u{6587}", 40)];
             groups.extend((0..24).map(|n| group(&format!("cache-invalidator-6c8d7f9b54-{n:05}"), 0, 0)));
             let mut listing = listing(groups);
-            if reading == 11 {
-                listing.groups[0].conditions.push(Status::Stuck);
-            }
             listing.targets[0].last_successful_poll_timestamp_seconds =
                 Some(1_700_000_000.0 + f64::from(reading * 5));
             let down = ListedTarget {
@@ -287,13 +307,19 @@ mod tests {
             view.set_time(Duration::from_secs(1_700_000_000 + u64::from(reading) * 5 + 2));
             view.update(listing);
         }
+        let stuck = ListedEvent {
+            stream: Some("orders".to_owned()),
+            group: Some("billing-of-the-eu-region-1".to_owned()),
+            ..event("became stuck")
+        };
+        view.set_events(Ok(vec![stuck]));
         view
     }
 
     #[test]
     fn a_wide_screen_shows_more_than_a_narrow_one() {
         let down = "\u{25cb} reports cannot be read, as of 22:08:20 UTC (5m 57s ago)  \u{25cf} t read 2s ago";
-        let event = "group billing-of-the-eu-region-1 of stream orders became stuck";
+        let event = "22:13 UTC  billing-of-the-eu-region-1 of orders: became stuck on t";
         for (columns, texts) in [
             (80, &["22:14:17 UTC", "\u{25b8} 24 groups", "\u{6ce8}\u{6587}", "1,660", down, event][..]),
             (

@@ -8,7 +8,6 @@ mod columns;
 mod detail;
 mod draw;
 pub(crate) mod entries;
-mod events;
 pub(crate) mod fields;
 pub(crate) mod group_name;
 mod help;

@@ -1,22 +1,19 @@
 //! The view that `status --watch` draws: the listed groups, their order, the cursor and the selected group. Does not
 //! know the terminal.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use ratatui::crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use crate::api::events::ListedEvent;
 use crate::api::fold::{FoldedLine, Folding, folded};
 use crate::api::groups::{ListedGroup, Listing};
 use crate::terminal::columns::{GroupOrder, conditions, status};
 use crate::terminal::entries::ListedEntry;
-use crate::terminal::events::{self, Event};
 use crate::terminal::group_name::GroupName;
 use crate::terminal::history::LagHistory;
-
-/// Events that are kept.
-const MAX_EVENTS: usize = 200;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ViewMode {
@@ -26,7 +23,7 @@ pub(crate) enum ViewMode {
     Filter,
     /// One group.
     Detail,
-    /// The events since the view was opened.
+    /// The events of the last day.
     Events,
     /// The keys and the words.
     Help,
@@ -90,8 +87,10 @@ pub struct StatusView {
     /// The time since the Unix epoch; zero before [`set_time`](Self::set_time).
     pub(crate) now: Duration,
     pub(crate) history: LagHistory,
-    /// The newest first.
-    pub(crate) events: VecDeque<Event>,
+    /// The events of the last day, the newest first.
+    pub(crate) events: Vec<ListedEvent>,
+    /// Why they could not be read.
+    pub(crate) events_problem: Option<String>,
     cursor: usize,
     /// The folded line that the cursor is on; `None` if that is a group, which `selected` names.
     cursor_on: Option<FoldKey>,
@@ -162,17 +161,28 @@ impl StatusView {
         let kept: Vec<_> = self.listing.groups.iter().filter(is_unread).cloned().collect();
         listing.matched += kept.len();
         listing.groups.extend(kept);
-        let is_first = self.listing.targets.is_empty();
-        if !is_first {
-            for event in events::between(&self.listing, &listing, self.now) {
-                self.events.push_front(event);
-            }
-            self.events.truncate(MAX_EVENTS);
-        }
         self.history.add(&listing);
         self.listing = listing;
         self.problem = None;
         self.find_cursor();
+    }
+
+    /// Replaces the events, or tells why they could not be read.
+    pub(crate) fn set_events(&mut self, events: Result<Vec<ListedEvent>, String>) {
+        match events {
+            Ok(events) => (self.events, self.events_problem) = (events, None),
+            Err(problem) => self.events_problem = Some(problem),
+        }
+    }
+
+    /// Returns the events that concern the selected group: its own, those of its stream and those of the target.
+    pub(crate) fn events_of_selected(&self) -> impl Iterator<Item = &ListedEvent> {
+        let GroupName { target, stream, group } = &self.selected;
+        self.events.iter().filter(move |event| {
+            event.target == *target
+                && event.stream.as_ref().is_none_or(|name| name == stream)
+                && event.group.as_ref().is_none_or(|name| name == group)
+        })
     }
 
     /// Returns true if the values of a group are not of the last reading.
@@ -408,7 +418,7 @@ impl StatusView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terminal::test_support::{group, listing};
+    use crate::terminal::test_support::{event, group, listing};
 
     fn view() -> StatusView {
         let groups = vec![group("mail", 9, 1), group("audit", 7, 0), group("stock", 0, 30)];
@@ -608,15 +618,31 @@ mod tests {
     }
 
     #[test]
-    fn events_are_bounded_and_the_first_listing_is_none() {
-        let mut view = StatusView::new("here".to_owned());
-        view.update(listing(vec![group("mail", 9, 1)]));
-        assert!(view.events.is_empty());
-        for n in 0..300 {
-            view.set_time(Duration::from_secs(n));
-            view.update(listing(vec![group(&format!("g{n}"), 0, 0)]));
-        }
-        assert_eq!(view.events.len(), MAX_EVENTS);
-        assert_eq!(view.events[0].at, Duration::from_secs(299));
+    fn events_stay_while_they_cannot_be_read_and_those_of_a_group_are_found() {
+        let mut view = view();
+        let of = |target: &str, stream: Option<&str>, group: Option<&str>, text: &str| ListedEvent {
+            target: target.to_owned(),
+            stream: stream.map(str::to_owned),
+            group: group.map(str::to_owned),
+            ..event(text)
+        };
+        view.set_events(Ok(vec![
+            of("t", Some("orders"), Some("mail"), "own"),
+            of("t", Some("orders"), Some("audit"), "of another group"),
+            of("t", Some("orders"), None, "trim"),
+            of("t", Some("clicks"), None, "of another stream"),
+            of("t", None, None, "target"),
+            of("u", None, None, "of another target"),
+        ]));
+        press(&mut view, "j");
+        press(&mut view, "k");
+        view.set_events(Err("no answer".to_owned()));
+        let texts: Vec<_> = view.events_of_selected().map(|event| event.text.as_str()).collect();
+        assert_eq!(
+            (texts, view.events_problem.as_deref()),
+            (vec!["own", "trim", "target"], Some("no answer"))
+        );
+        view.set_events(Ok(Vec::new()));
+        assert_eq!((view.events.len(), &view.events_problem), (0, &None));
     }
 }

@@ -1,6 +1,8 @@
-//! Listings for tests.
+//! Listings and events for tests.
 
+use crate::api::events::ListedEvent;
 use crate::api::groups::{ListedGroup, ListedTarget, ListedValues, Listing};
+use crate::format::severity::Severity;
 use redis_stream_lag::report::{GroupValues, Lag, Status};
 
 /// Returns a group of the stream `orders` on the target `t`, stalled if its lag is above 5.
@@ -16,6 +18,20 @@ pub(crate) fn group(name: &str, lag: u64, pending: u64) -> ListedGroup {
                 .into(),
         ),
         ..ListedGroup::default()
+    }
+}
+
+/// Returns an event of the target `t`.
+pub(crate) fn event(text: &str) -> ListedEvent {
+    ListedEvent {
+        timestamp_seconds: 1_700_000_000,
+        at: String::new(),
+        severity: Severity::Unknown,
+        target: "t".to_owned(),
+        db: "db0".to_owned(),
+        stream: None,
+        group: None,
+        text: text.to_owned(),
     }
 }
 

@@ -281,9 +281,19 @@ async fn many_groups_are_folded_and_opened_with_the_keys_of_vi() {
     terminal.press("q");
     // What happens is an event.
     client.run("XGROUP DESTROY orders mail\nXGROUP CREATE orders \u{6ce8}\u{6587} $").await;
-    terminal.shows_all(&["group mail of stream orders no longer exists"]).await;
+    terminal.shows_all(&["mail of orders: is gone"]).await;
+    client.run(&"XADD orders * f v\n".repeat(300)).await;
+    terminal.shows_all(&[" 300 "]).await;
+    client.run("XTRIM orders MAXLEN 1").await;
     terminal.press("e");
-    terminal.shows_all(&["events since the start", "of stream orders was first seen"]).await;
+    terminal
+        .shows_all(&[
+            "events of the last day",
+            "of orders: was created",
+            "orders: 30",
+            "entries were removed",
+        ])
+        .await;
     terminal.press("q");
     terminal.shows_all(&["STATUS"]).await;
     terminal.press("q");

@@ -9,6 +9,7 @@
 //! | GET | `/metrics` | Prometheus text |
 //! | GET | `/api/v1/alerts` | pending and firing alerts as JSON |
 //! | GET | `/api/v1/backlog` | a number to scale by |
+//! | GET | `/api/v1/events` | events of the last day as JSON |
 //! | GET | `/api/v1/groups` | groups as JSON |
 //! | GET | `/api/v1/probe` | fails while a group has a condition |
 //! | POST | `/-/reload` | reloads the configuration |
@@ -26,11 +27,13 @@ use tracing::error;
 
 use crate::api;
 use crate::api::backlog::{self, BacklogError, BacklogQuery};
+use crate::api::events::EventQuery;
 use crate::api::groups::filter::GroupFilter;
 use crate::api::probe::{self, ProbeOutcome, ProbeQuery};
 use crate::commands::serve::pages;
 use crate::commands::serve::reload::Requests;
 use crate::commands::serve::target_tasks::Targets;
+use crate::commands::target_events::target_events;
 use crate::commands::target_snapshots::target_snapshots;
 use crate::exposition::render::{FamilySelection, compressed, write_plain};
 use crate::format::unicode::printable;
@@ -51,7 +54,7 @@ const STREAM: &str = "/streams/{target}/{db}/{stream}";
 const ASSET: &str = "/assets/{hash}/{name}";
 
 /// All routes, which label the metric of requests.
-pub(super) const ROUTES: [&str; 13] = [
+pub(super) const ROUTES: [&str; 14] = [
     "/",
     GROUP,
     STREAM,
@@ -59,6 +62,7 @@ pub(super) const ROUTES: [&str; 13] = [
     "/metrics",
     "/api/v1/alerts",
     "/api/v1/backlog",
+    "/api/v1/events",
     "/api/v1/groups",
     "/api/v1/probe",
     "/-/reload",
@@ -108,6 +112,7 @@ impl Routes for App {
             ("GET" | "HEAD", "/metrics") => self.metrics(request).await,
             ("GET" | "HEAD", "/api/v1/alerts") => self.alerts(),
             ("GET" | "HEAD", "/api/v1/backlog") => self.backlog(request),
+            ("GET" | "HEAD", "/api/v1/events") => self.events(request),
             ("GET" | "HEAD", "/api/v1/groups") => self.groups(request),
             ("GET" | "HEAD", "/api/v1/probe") => self.probe(request),
             ("GET" | "HEAD", "/-/healthy") => Reply::text(StatusCode::OK, "healthy\n"),
@@ -229,6 +234,19 @@ impl App {
         }
     }
 
+    fn events(&self, request: &Request) -> Reply {
+        let query = match EventQuery::read(&request.query) {
+            Ok(query) => query,
+            Err(error) => return Reply::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        };
+        let listing = target_events(&self.targets(), &query);
+        let body = Body::stream(move |out| {
+            api::json::write(&listing, out)?;
+            out.write_all(b"\n")
+        });
+        Reply::new(StatusCode::OK, "application/json", body)
+    }
+
     fn groups(&self, request: &Request) -> Reply {
         let filter = match GroupFilter::read(&request.query) {
             Ok(filter) => filter,
@@ -276,6 +294,7 @@ mod tests {
             (Method::HEAD, "/", "/", 200, None),
             (Method::GET, "/metrics", "/metrics", 200, None),
             (Method::GET, "/api/v1/alerts", "/api/v1/alerts", 200, None),
+            (Method::GET, "/api/v1/events", "/api/v1/events", 200, None),
             (Method::GET, "/api/v1/groups", "/api/v1/groups", 200, None),
             (Method::GET, "/api/v1/backlog", "/api/v1/backlog", 400, None),
             (Method::GET, "/api/v1/probe", "/api/v1/probe", 200, None),

@@ -1,4 +1,4 @@
-//! Reads the groups of a running streamgauge.
+//! Reads the groups and the events of a running streamgauge.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use url::form_urlencoded::Serializer;
 
+use crate::api::events::{EventListing, ListedEvent};
 use crate::api::groups::Listing;
 use crate::config::http_receiver::HttpClientConfig;
 use crate::http_client::{HttpClient, HttpRequest};
@@ -19,6 +20,7 @@ pub(super) struct Remote {
     client: HttpClient,
     base: HttpUrl,
     groups: HttpUrl,
+    events: HttpUrl,
 }
 
 impl Remote {
@@ -28,13 +30,11 @@ impl Remote {
             true => HttpUrl::parse_base(url)?,
             false => HttpUrl::parse_base(&format!("http://{url}"))?,
         };
-        let mut path = "/api/v1/groups".to_owned();
-        if streams.iter().any(|stream| !stream.is_empty()) {
-            let pairs = streams.iter().map(|stream| ("stream", stream));
-            path = format!("{path}?{}", Serializer::new(String::new()).extend_pairs(pairs).finish());
-        }
-        let groups = base.below(&path);
-        Ok(Self { client: HttpClient::new(HttpClientConfig::with_timeout(TIMEOUT)), base, groups })
+        let streams = streams.iter().filter(|stream| !stream.is_empty()).map(|stream| ("stream", stream));
+        let query = Serializer::new(String::new()).extend_pairs(streams).finish();
+        let [groups, events] =
+            ["groups", "events"].map(|what| base.below(&format!("/api/v1/{what}?{query}")));
+        Ok(Self { client: HttpClient::new(HttpClientConfig::with_timeout(TIMEOUT)), base, groups, events })
     }
 
     /// Returns its groups as of now.
@@ -42,6 +42,14 @@ impl Remote {
         let answer = self.client.get(HttpRequest::to(&self.groups)).await?;
         serde_json::from_slice(&answer)
             .with_context(|| format!("{self} does not answer as /api/v1/groups of streamgauge does"))
+    }
+
+    /// Returns its newest events.
+    pub(super) async fn events(&self) -> anyhow::Result<Vec<ListedEvent>> {
+        let answer = self.client.get(HttpRequest::to(&self.events)).await?;
+        let listing: EventListing = serde_json::from_slice(&answer)
+            .with_context(|| format!("{self} does not answer as /api/v1/events of streamgauge does"))?;
+        Ok(listing.events)
     }
 }
 

@@ -9,11 +9,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
+use crate::api::events::{EventQuery, ListedEvent};
 use crate::api::groups::Listing;
 use crate::api::groups::filter::GroupFilter;
 use crate::commands::pending;
 use crate::commands::status::Origin;
 use crate::commands::status::remote::Remote;
+use crate::commands::target_events::target_events;
 use crate::commands::target_snapshots::{TargetHandle, target_snapshots};
 use crate::config::{Config, Poll, Target};
 use crate::monitor::Monitor;
@@ -37,7 +39,7 @@ const MAX_ENTRIES: usize = 100;
 
 /// An update for the screen.
 enum Update {
-    Groups(Listing),
+    Groups(Listing, Result<Vec<ListedEvent>, String>),
     Problem(String),
     Entries(GroupName, EntryList),
 }
@@ -67,7 +69,10 @@ pub(super) async fn run(origin: Origin, shutdown: CancellationToken) -> anyhow::
                 _ => return Ok(()),
             },
             Some(update) = update.recv() => match update {
-                Update::Groups(listing) => view.update(listing),
+                Update::Groups(listing, events) => {
+                    view.update(listing);
+                    view.set_events(events);
+                }
                 Update::Problem(problem) => view.problem = Some(problem),
                 Update::Entries(subject, entries) => view.take_entries(&subject, entries),
             },
@@ -131,7 +136,10 @@ fn start(
 async fn poll_remote(remote: Remote, sender: mpsc::Sender<Update>) {
     loop {
         let update = match remote.listing().await {
-            Ok(listing) => Update::Groups(listing),
+            Ok(listing) => {
+                let events = remote.events().await.map_err(|error| format!("{error:#}"));
+                Update::Groups(listing, events)
+            }
             Err(error) => Update::Problem(format!("{error:#}")),
         };
         if sender.send(update).await.is_err() {
@@ -146,7 +154,10 @@ async fn send_groups(mut handles: Vec<TargetHandle>, sender: mpsc::Sender<Update
     loop {
         let is_tried = |(_, state): &TargetHandle| state.borrow().was_tried;
         let update = match handles.iter().any(is_tried) {
-            true => Update::Groups(Listing::of(&target_snapshots(&handles, now()), &GroupFilter::default())),
+            true => {
+                let listing = Listing::of(&target_snapshots(&handles, now()), &GroupFilter::default());
+                Update::Groups(listing, Ok(target_events(&handles, &EventQuery::default()).events))
+            }
             false => Update::Problem("reading".to_owned()),
         };
         if sender.send(update).await.is_err() {

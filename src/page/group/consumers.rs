@@ -79,7 +79,7 @@ fn row(consumer: &ConsumerView<'_>, last_entry: LastEntry) -> Markup {
     }
 }
 
-/// `61 consumers: 1 active in the last minute, 2 with entries pending, 58 idle for more than 10 min with nothing pending`.
+/// `61 consumers: 1 received entries in the last minute, 2 with entries pending, 58 idle for more than 10 min with nothing pending`.
 fn summary(consumers: &[ConsumerView<'_>], last_entry: LastEntry) -> String {
     let number = |is: &dyn Fn(&ConsumerView<'_>) -> bool| consumers.iter().filter(|one| is(one)).count();
     let active = number(&|one| is_active(one, last_entry));
@@ -87,7 +87,7 @@ fn summary(consumers: &[ConsumerView<'_>], last_entry: LastEntry) -> String {
     let idle = number(&|one| one.messages_pending() == 0 && one.idle() > IDLE);
     let idle = (idle > 0).then(|| format!(", {idle} idle for more than 10 min with nothing pending"));
     format!(
-        "{}: {active} active in the last minute, {holding} with entries pending{}",
+        "{}: {active} received entries in the last minute, {holding} with entries pending{}",
         counted(consumers.len(), "consumer", "consumers"),
         idle.unwrap_or_default()
     )
@@ -132,7 +132,7 @@ mod tests {
         let shown = table(&consumers.each_ref().map(Into::into), LastEntry::Reported).into_string();
         assert_eq!(names(&shown), ["works", "dead", "asks", "leaked"]);
         assert!(shown.contains(r#"which the server does not note">never</span></td>"#), "{shown}");
-        assert!(shown.contains("4 consumers: 1 active in the last minute, 2 with entries pending, 1 idle for more than 10 min with nothing pending"), "{shown}");
+        assert!(shown.contains("4 consumers: 1 received entries in the last minute, 2 with entries pending, 1 idle for more than 10 min with nothing pending"), "{shown}");
     }
 
     #[test]

@@ -29,10 +29,7 @@ fn folded(model: &PageModel, phase: Phase) -> Vec<AlertSummary> {
                 entry.insert(summary);
             }
             Entry::Occupied(entry) => {
-                let all = entry.into_mut();
-                all.count += summary.count;
-                all.inhibited += summary.inhibited;
-                all.since = all.since.min(summary.since);
+                entry.into_mut().merge(summary);
             }
         }
     }
@@ -116,17 +113,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::alert::active::Active;
     use crate::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
     use crate::alert::recommended;
-    use crate::alert::rule::TargetLabels;
+    use crate::alert::rule::{Rule, TargetLabels};
+    use crate::alert::template::Template;
     use crate::alert::web_link::WebLink;
     use crate::api::groups::TargetSnapshot;
+    use crate::format::severity::Severity;
+    use crate::page::event_log::{EventLog, LoggedEvent};
     use crate::page::model::TargetModel;
     use crate::page::test_support::{group, report, stream, target, values};
     use redis_stream_lag::report::{GroupValues, Lag, Status};
 
     /// Twelve pods without a reader, and a group without consumers, for half an hour.
     fn model() -> PageModel {
+        model_with(&recommended::rules(None, &[]))
+    }
+
+    fn model_with(rules: &[Arc<Rule>]) -> PageModel {
         let abandoned = |consumers| GroupValues {
             lag: Lag::Exact(50),
             status: Status::Abandoned.into(),
@@ -144,7 +149,7 @@ mod tests {
             external_labels: BTreeMap::new(),
             interval: Duration::from_secs(60),
         };
-        let mut evaluator = Evaluator::new(&recommended::rules(None, &[]), labels.clone(), settings);
+        let mut evaluator = Evaluator::new(rules, labels.clone(), settings);
         let now = |minute: u64| Duration::from_secs(1_700_000_000 + minute * 60);
         for minute in 0..30 {
             evaluator.step(PollReading::Complete(&report), TargetUp::Yes, now(minute));
@@ -181,6 +186,46 @@ mod tests {
         assert!(line.contains("warning") && line.contains("since 22:"), "{line}");
         assert!(line.contains("\u{d7}\u{a0}12") || line.contains("\u{d7}\u{a0}13"), "{line}");
         assert!(html[folded..].contains("<p>and <a href=\"api/v1/alerts\">"), "ten are listed: {html}");
+    }
+
+    #[test]
+    fn a_severity_that_depends_on_the_group_is_a_line_of_its_own() {
+        let rules = recommended::rules(None, &[]);
+        let rule = rules.iter().find(|rule| rule.name == "RedisStreamGroupAbandoned").unwrap();
+        let severity = Template::parse("{{ $labels.group }}").unwrap();
+        let mut rule = Rule::clone(rule);
+        rule.labels.insert("severity".to_owned(), severity);
+        let model = model_with(&[rule.into()]);
+        let folded: Vec<_> = folded(&model, Phase::Firing)
+            .into_iter()
+            .map(|alerts| (alerts.severity, alerts.count, alerts.stream, alerts.group))
+            .collect();
+        assert_eq!(folded.len(), 13, "{folded:?}");
+        assert_eq!(folded[0], ("pod-00".to_owned(), 1, Some("orders".into()), Some("pod-00".into())));
+    }
+
+    #[test]
+    fn an_alert_that_begins_or_ends_is_an_event_with_its_severity_and_subject() {
+        let active = &model().targets[0].active;
+        let mut log = EventLog::default();
+        log.note_alerts(Duration::ZERO, &Active::default(), active, &|_| true);
+        log.note_alerts(Duration::ZERO, active, &Active::default(), &|_| false);
+        let group = |event: &LoggedEvent| event.group.as_ref().map(|group| group.text().into_owned());
+        let events: Vec<_> =
+            log.newest().map(|event| (event.severity, group(event), event.text.as_str())).collect();
+        let search = Some("search".to_owned());
+        for event in [
+            (Severity::Bad, search, "RedisStreamGroupNoConsumers began to fire"),
+            // A family has no page.
+            (Severity::Good, None, "RedisStreamGroupNoConsumers resolved for group search of orders"),
+        ] {
+            assert!(events.contains(&event), "{events:?}");
+        }
+        let is_of_pods = |(severity, group, text): &(Severity, Option<String>, &str)| {
+            let begins = text.starts_with("RedisStreamGroupAbandoned began to fire (1");
+            *severity == Severity::Poor && group.is_none() && begins
+        };
+        assert!(events.iter().any(is_of_pods), "{events:?}");
     }
 
     #[test]

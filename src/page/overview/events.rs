@@ -8,6 +8,7 @@ use crate::alert::link::{group_path, stream_path};
 use crate::format::units::{ago, clock, counted};
 use crate::page::event_log::LoggedEvent;
 use crate::page::label;
+use crate::page::layout::event_sign;
 use crate::page::model::{PageModel, TargetModel};
 use redis_stream_core::name::Name;
 
@@ -53,7 +54,7 @@ fn item(model: &PageModel, target: &TargetModel, event: &LoggedEvent) -> Markup 
     };
     html! {
         li {
-            span.time { (clock(event.at, model.now)) } " "
+            span.time { (clock(event.at, model.now)) } " " (event_sign(event.severity)) " "
             @let names = html! {
                 @if let Some(group) = &group { (label::short(group)) " of " }
                 @if let Some(stream) = &stream { (label::short(stream)) }

@@ -4,15 +4,16 @@ use maud::{Markup, html};
 
 use crate::api::fold::{FoldedLine, Folding, folded};
 use crate::api::partial_sort::sorted_range;
-use crate::format::units::{count, counted, span};
-use crate::page::cells::{cell, lag, number, numbers, status_cell, value};
+use crate::format::trend::Drained;
+use crate::format::units::{count, counted, rate_number, span};
+use crate::page::cells::{cell, drained_cell, drained_of, lag, number, numbers, status_cell, value};
 use crate::page::layout::unknown;
 use crate::page::model::{GroupRow, PageModel, status_name};
 use crate::page::overview::query::{Direction, OverviewColumn, OverviewQuery, OverviewSort, StatusFilter};
 use crate::page::{chart, label};
 use crate::values::table::ADDED_PER_SECOND;
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::GroupValues;
+use redis_stream_lag::report::{EntryRate, GroupValues};
 
 /// The name of the column that is part of [`PENDING`].
 const OLDEST: &str = "oldest";
@@ -228,6 +229,9 @@ impl<'a> GroupTable<'a> {
         let values = || line.rows().filter_map(GroupRow::view);
         let largest = values().max_by_key(|values| (values.lag.min(), values.lag.max()));
         let behind = values().filter_map(|values| values.lag_seconds()).max();
+        let rates = values().filter_map(|values| values.delivered_rate).map(EntryRate::per_second);
+        let fastest = rates.reduce(f64::max);
+        let drained = Drained::worst(values().map(drained_of));
         let sum =
             |number: fn(&GroupValues) -> u64| values().map(|values| number(values.values())).sum::<u64>();
         let names = distinct_names(line.rows().map(|row| &row.group.name));
@@ -258,8 +262,13 @@ impl<'a> GroupTable<'a> {
                         }
                     }
                     (cell("In", &value(&ADDED_PER_SECOND, values)))
-                    td.dim.number role="cell" data-label="Out" {}
-                    td.dim.number role="cell" data-label="Drained in" {}
+                    td.number role="cell" data-label="Out" {
+                        @match fastest {
+                            Some(rate) => { @if rate > 0.0 { span.dim { "up to " } } (rate_number(rate)) "/s" },
+                            None => (unknown("not known for any of these groups")),
+                        }
+                    }
+                    (cell("Drained in", &html! { @if let Some(drained) = drained { (drained_cell(drained)) } }))
                     (cell("Pending", &number(sum(|values| values.messages_pending))))
                     (cell("Consumers", &html! { (count(sum(|values| values.consumers))) }))
                 } @else {

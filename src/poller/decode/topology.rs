@@ -46,6 +46,11 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
+    /// Returns what tells the process from that before a restart.
+    pub fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
     /// Returns true if a later reading is of the same process and data set, so that all changes in between were
     /// ordinary writes.
     pub fn is_continued_by(&self, later: &Self) -> bool {
