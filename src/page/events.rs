@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::alert::active::ActiveAlert;
 use crate::alert::state::Phase;
 use crate::format::severity::Severity;
+use crate::format::unicode::printable;
 use crate::format::units::span;
 use crate::page::event_log::{EventLog, LoggedEvent};
 use crate::page::history::GroupSample;
@@ -38,7 +39,7 @@ pub(super) fn of_stream(log: &EventLog, stream: &Name) -> Vec<Event> {
     let event = |event: &LoggedEvent| {
         let mut shown = Event::of_logged(event);
         if let Some(group) = &event.group {
-            shown.text = format!("{}: {}", group.text(), event.text);
+            shown.text = format!("{}: {}", printable(&group.text()), event.text);
         }
         shown
     };
