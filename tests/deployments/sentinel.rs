@@ -75,6 +75,8 @@ async fn a_failover_is_followed_though_one_sentinel_is_dead_and_one_knows_the_ol
     .await;
     assert_eq!(found[&node(&promoted)], 1.0);
     assert!(!found.contains_key(&node(&master)), "{found:#?}");
+    let events = exporter.get("/api/v1/events").await.text();
+    assert!(events.contains(&format!("failover: the master is {}", promoted.address())), "{events}");
 
     // One by death.
     wait_until(FAILOVER, "the old master follows the new one", async || {
