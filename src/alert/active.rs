@@ -54,11 +54,11 @@ impl AlertSummary {
     }
 
     fn add(&mut self, alert: &TrackedAlert) {
-        self.merge(Self::of("", "", alert));
+        self.merge(&Self::of("", "", alert));
     }
 
     /// Adds the alerts of another summary.
-    pub fn merge(&mut self, other: Self) {
+    pub fn merge(&mut self, other: &Self) {
         (self.stream, self.group) = (None, None);
         self.count += other.count;
         self.inhibited += other.inhibited;

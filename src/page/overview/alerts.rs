@@ -29,7 +29,7 @@ fn folded(model: &PageModel, phase: Phase) -> Vec<AlertSummary> {
                 entry.insert(summary);
             }
             Entry::Occupied(entry) => {
-                entry.into_mut().merge(summary);
+                entry.into_mut().merge(&summary);
             }
         }
     }
