@@ -1,21 +1,19 @@
 //! Draws the view: a list of groups, one group, what happened, or the help.
 
-use std::time::Duration;
-
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::Paragraph;
 
-use crate::api::events::ListedEvent;
 use crate::api::groups::ListedTarget;
 use crate::format::severity::Severity;
 use crate::format::unicode::printable;
-use crate::format::units::{clock, clock_seconds};
+use crate::format::units::clock_seconds;
 use crate::terminal::colour::colour;
 use crate::terminal::columns::{self, TableLine, severity};
 use crate::terminal::detail::detail;
+use crate::terminal::event_line::event_line;
 use crate::terminal::help;
 use crate::terminal::layout::{GAP, line};
 use crate::terminal::status_view::{StatusView, ViewLine, ViewMode};
@@ -214,36 +212,15 @@ fn events_text(view: &StatusView) -> Text<'static> {
     text
 }
 
-/// Renders an event: its time, what it is about, what happened, and the target if there are several.
-pub(super) fn event_line(view: &StatusView, event: &ListedEvent) -> Line<'static> {
-    let at = Duration::from_secs(event.timestamp_seconds);
-    let names = match (&event.stream, &event.group) {
-        (Some(stream), Some(group)) => format!("{} of {}: ", printable(group), printable(stream)),
-        (Some(stream), None) => format!("{}: ", printable(stream)),
-        (None, _) => String::new(),
-    };
-    let target = match view.listing.targets.len() {
-        0 | 1 => String::new(),
-        _ => format!(" on {}", printable(&event.target)),
-    };
-    let style = match event.severity {
-        Severity::Unknown => Style::default(),
-        severity => colour(severity),
-    };
-    Line::from(vec![
-        Span::styled(format!("{}{GAP}", clock(at, view.now)), Modifier::DIM),
-        Span::raw(names),
-        Span::styled(printable(&event.text).into_owned(), style),
-        Span::styled(target, Modifier::DIM),
-    ])
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
     use super::*;
+    use crate::api::events::ListedEvent;
     use crate::api::groups::{ListedGroup, ListedValues};
     use crate::terminal::test_support::{event, group, listing};
     use redis_stream_lag::report::{Age, EntryRate, GroupValues, Lag, Status};

@@ -8,6 +8,7 @@ mod columns;
 mod detail;
 mod draw;
 pub(crate) mod entries;
+mod event_line;
 pub(crate) mod fields;
 pub(crate) mod group_name;
 mod help;
