@@ -268,9 +268,9 @@ mod tests {
     fn many_groups_of_one_stream_and_status_are_one_line_that_opens() {
         let model = pods();
         insta::assert_snapshot!(shown(&model, &[]).join("\n"), @r"
-        ✖ abandoned 4 groups pod-03 , pod-00 , pod-01 , … cache up to 103 ? not known ? not known 0 4
+        ✖ abandoned 4 groups pod-03 , pod-00 , pod-01 , … cache up to 103 ? not known ? not known ? not known ? not known 0 4
         ▲ lagging slow orders 7 ? not known ? not known ? not known ? not known 0 1 no history yet
-        ✔ ok 8 groups pod-04 , pod-05 , pod-06 , … cache 0 ? not known ? not known 0 8
+        ✔ ok 8 groups pod-04 , pod-05 , pod-06 , … cache 0 ? not known ? not known ? not known 0 s 0 8
         ");
         assert_eq!(shown(&model, &[("fold", "no")]).len(), 13);
         let html = render(&model, &OverviewQuery::default());

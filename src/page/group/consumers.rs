@@ -141,7 +141,7 @@ mod tests {
         let shown = table(&consumers.each_ref().map(Into::into), LastEntry::MayBeUnknown).into_string();
         assert_eq!(names(&shown), ["b", "a"]);
         assert!(!shown.contains("never</span>") && shown.contains("not known"), "{shown}");
-        assert!(shown.contains("2 consumers: 1 active"), "{shown}");
+        assert!(shown.contains("2 consumers: 1 received entries"), "{shown}");
     }
 
     #[test]
