@@ -352,8 +352,8 @@ fn is_status_unchanged(before: &GroupStatus, now: &GroupStatus, readings: Readin
     (conditions, since) == (&before.conditions, &before.since) && is_covered
 }
 
-/// An age as of the reading that a stream's values were derived from. [`GroupView`] and [`ConsumerView`] return it as of the
-/// last reading.
+/// An age as of the reading that a stream's values were derived from. [`GroupView`] and
+/// [`ConsumerView`](crate::report::ConsumerView) return it as of the last reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Age(pub Duration);
 
@@ -625,7 +625,7 @@ pub enum OldestPending {
         age: Option<Age>,
         /// Time since it was last delivered; `None` if it was released by XNACK and belongs to no consumer.
         idle: Option<Age>,
-        /// Number of deliveries, or [`FATAL_DELIVERIES`](crate::question::FATAL_DELIVERIES).
+        /// Number of deliveries, or [`FATAL_DELIVERIES`].
         deliveries: u64,
     },
 }
@@ -666,7 +666,7 @@ pub struct PendingReport {
     pub id: StreamId,
     /// Name of the consumer; empty if it was given back by XNACK.
     pub consumer: Name,
-    /// Number of deliveries, or [`FATAL_DELIVERIES`](crate::question::FATAL_DELIVERIES).
+    /// Number of deliveries, or [`FATAL_DELIVERIES`].
     pub deliveries: u64,
     /// Time since it was last delivered, when it was read; `None` if it was given back by XNACK.
     pub idle: Option<Duration>,
