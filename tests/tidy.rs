@@ -128,6 +128,29 @@ async fn idle_consumers_of_a_group_with_too_many_are_deleted_in_batches() {
 }
 
 #[tokio::test]
+async fn the_pipeline_for_a_large_group_takes_the_password_from_the_environment() {
+    let Some(redis_cli) = peers::find("redis-cli") else { return };
+    let server = Server::start(newest(), &[]).await;
+    let mut client = RedisClient::to(&server).await;
+    client.run("XADD s * f v\nXGROUP CREATE s g 0").await;
+    let create =
+        "for at = 1, ARGV[1] do redis.call('XGROUP', 'CREATECONSUMER', KEYS[1], 'g', 'c' .. at) end return 0";
+    let _: u64 = client.ask(&["EVAL", create, "1", "s", &MANY.to_string()]).await;
+    for name in ["two\nlines", "name", "idle"] {
+        let _: u64 = client.ask(&["XGROUP", "CREATECONSUMER", "s", "g", name]).await;
+    }
+    client.run("CONFIG SET requirepass right").await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let url = server.url().replace("redis://", "redis://:right@");
+    let found = Streamgauge::command("tidy").args(["--redis-url", &url, "--idle", "1s"]).run().await;
+    assert!(found.stdout.contains(". Set REDISCLI_AUTH to the password first\n"), "{}", found.stdout);
+    let replies = run_script(&redis_cli, &format!("export REDISCLI_AUTH=right\n{}", found.stdout));
+    let deleted: usize = replies.iter().map(|reply| reply.parse::<usize>().expect("a number")).sum();
+    assert_eq!(deleted, MANY + 2, "{replies:?}");
+    assert_eq!(consumers(&mut client, "s", "g").await, 1, "the name with a line break");
+}
+
+#[tokio::test]
 async fn a_server_that_cannot_be_polled_is_told() {
     let server = Server::start(newest(), &["--requirepass", "right"]).await;
     let finished = tidy(&server, "1h").await;

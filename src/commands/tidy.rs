@@ -16,7 +16,7 @@ use crate::config::{Config, Poll, Target};
 use crate::format::redis_cli;
 use crate::format::unicode::printable;
 use crate::format::units::{count, span};
-use crate::monitor::redis_cli::words;
+use crate::monitor::redis_cli::{ASK_PASSWORD, words};
 use crate::poller::poll::{Poller, describe_unread};
 use crate::poller::selection::MAX_CONSUMERS;
 use crate::self_metrics::target::TargetMetrics;
@@ -185,7 +185,10 @@ fn leftovers(report: &Report, idle: Duration, program: &[String]) -> Vec<Leftove
         }
         if values.consumers > MAX_LISTED {
             let command = delete_in_batches(program, stream, group, &idle_ms);
-            let description = too_many_consumers(values, idle);
+            let mut description = too_many_consumers(values, idle);
+            if program.iter().any(|word| word == ASK_PASSWORD) {
+                description.push_str(". Set REDISCLI_AUTH to the password first");
+            }
             return Some(Leftover { command, ..at(&DELETE_NAMED, description, &[]) });
         }
         Some(at(&DELETE_CONSUMERS, idle_consumers(values, idle)?, &[&idle_ms]))
@@ -218,8 +221,17 @@ fn eval(
     redis_cli::line(program, &all)
 }
 
+/// Prints the names of the idle consumers in a reply of XINFO CONSUMERS, one a line. It takes `pending` for a field only
+/// where it follows `name` and one line, so a name with a line break in it is left out, and none of the names around it.
+const IDLE_NAMES: &str = "\
+before == \"name\" && $0 == \"pending\" { name = last; known = 1 } \
+before != \"name\" && last == \"pending\" { pending = $0 } \
+before != \"name\" && last == \"idle\" && known { if (pending == 0 && $0 >= idle) print name; known = 0 } \
+{ before = last; last = $0 }";
+
 /// Returns the command line that lists the consumers of a group and deletes those that are idle, some at a time. Names
-/// that must be quoted for redis-cli cannot stand between two programs.
+/// that must be quoted for redis-cli cannot stand between two programs. Nor can redis-cli prompt for a password there: it
+/// would print the prompt into the pipe, and read the password from it.
 fn delete_in_batches(
     program: &[String],
     stream: &StreamReport,
@@ -231,12 +243,12 @@ fn delete_in_batches(
         return "# there is no command for it, since the name of the stream or group has unprintable characters"
             .to_owned();
     }
-    let list = redis_cli::line(program, &[b"XINFO", b"CONSUMERS", names[0], names[1]]);
+    let program: Vec<_> = program.iter().filter(|word| *word != ASK_PASSWORD).cloned().collect();
+    let list = redis_cli::line(&program, &[b"XINFO", b"CONSUMERS", names[0], names[1]]);
     format!(
-        "{list} | awk -v idle={idle_ms} 'NR % 2 {{ field = $0; next }} field == \"name\" {{ name = $0 }} \
-         field == \"pending\" {{ pending = $0 }} field == \"idle\" && pending == 0 && $0 >= idle {{ print name }}' | \
-         tr '\\n' '\\0' | xargs -0 -n {DELETED_AT_ONCE} {}",
-        eval(program, &DELETE_NAMED, stream, group, &[])
+        "{list} | LC_ALL=C awk -v idle={idle_ms} '{IDLE_NAMES}' | LC_ALL=C tr '\\n' '\\0' | \
+         xargs -0 -n {DELETED_AT_ONCE} {}",
+        eval(&program, &DELETE_NAMED, stream, group, &[])
     )
 }
 

@@ -8,6 +8,9 @@ use crate::config::topology::Topology;
 use redis_stream_core::redis_url::{Address, Endpoint};
 use redis_stream_core::tls::{Tls, Verification};
 
+/// Makes redis-cli prompt for the password, and ignore `REDISCLI_AUTH`.
+pub(crate) const ASK_PASSWORD: &str = "--askpass";
+
 /// Returns `redis-cli` and the arguments that reach a target through this node. The password is prompted for and
 /// never an argument.
 pub(crate) fn words(target: &Target, endpoint: &Endpoint) -> Arc<[String]> {
@@ -31,7 +34,7 @@ pub(crate) fn words(target: &Target, endpoint: &Endpoint) -> Arc<[String]> {
         words.extend(["--user".to_owned(), username.clone()]);
     }
     if target.password.is_some() {
-        words.push("--askpass".to_owned());
+        words.push(ASK_PASSWORD.to_owned());
     }
     words.into()
 }
