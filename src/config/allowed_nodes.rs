@@ -54,7 +54,7 @@ pub(super) fn read(list: &Cursor<'_>, topology: Option<&Topology>) -> Option<All
         let network =
             written.parse::<IpNet>().ok().or_else(|| written.parse::<IpAddr>().ok().map(IpNet::from));
         match network {
-            Some(network) => allowed.networks.push(network),
+            Some(network) => allowed.networks.push(canonical(network)),
             None if is_pattern_of_addresses(written) => {
                 item.fault("a pattern of addresses; expected a network such as 10.0.0.0/8");
             }
@@ -63,6 +63,16 @@ pub(super) fn read(list: &Cursor<'_>, topology: Option<&Topology>) -> Option<All
         }
     }
     Some(allowed)
+}
+
+/// Returns a network of IPv4 addresses that are written as IPv6 ones in their own form, in which addresses are compared.
+fn canonical(network: IpNet) -> IpNet {
+    let prefix_len = network.prefix_len().checked_sub(96);
+    let of_v4 = prefix_len.and_then(|len| IpNet::new(network.addr().to_canonical(), len).ok());
+    match (network, of_v4) {
+        (IpNet::V6(_), Some(of_v4 @ IpNet::V4(_))) => of_v4,
+        _ => network,
+    }
 }
 
 fn normalized(name: &str) -> String {
@@ -112,6 +122,9 @@ mod tests {
             ("192.0.2.8", false),
             ("fd12::1", true),
             ("fe80::1", false),
+            ("10.9.0.1", true),
+            ("::ffff:10.9.0.1", true),
+            ("10.9.0.2", false),
             ("10.1.evil.example", false),
             ("10.1", false),
             ("167837697", false),
