@@ -1,6 +1,5 @@
 //! `/api/v1/events`: the events of the last day, the newest first.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -146,7 +145,7 @@ impl EventListing {
     /// Sorts the events of all targets and applies the limit.
     #[must_use]
     pub fn finish(mut self, query: &EventQuery) -> Self {
-        self.events.sort_by_key(|event| Reverse(event.timestamp_seconds));
+        self.events.sort_by(|one, other| other.at.cmp(&one.at));
         self.events.truncate(query.limit);
         self
     }
@@ -179,7 +178,7 @@ mod tests {
         let (orders, clicks, mail) =
             (Name::from("orders"), Name::from("clicks"), Name::from(&b"mail\xff"[..]));
         let event = |at, stream, group, text| EventOf {
-            at: Duration::from_secs(at),
+            at: Duration::from_millis(at),
             severity: Severity::Bad,
             stream,
             group,
