@@ -56,7 +56,7 @@ fn started(cli: Cli, matches: ArgMatches) -> anyhow::Result<()> {
 async fn end_if_blocked(requested: CancellationToken, grace: Duration) {
     requested.cancelled().await;
     sleep(grace).await;
-    logging::print("ended by a signal while it was blocked, as by an output that is not read");
+    logging::print("ended by a signal: the command was blocked, for example by an output that is not read");
     logging::flush();
     process::exit(1);
 }

@@ -1,5 +1,5 @@
-//! The events of a group or a stream, as far as its report, its alerts and its samples show it: for the list on its page, and for the
-//! marks in its charts.
+//! The events of a group or a stream, for the list on its page and the marks in its charts: from the event log, and of a
+//! group also from its report, its alerts and its samples.
 
 use std::time::Duration;
 

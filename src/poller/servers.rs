@@ -270,7 +270,9 @@ impl Servers {
     }
 
     /// Reads every stream that is due. `unreachable` is the error of a node that could not be connected. `until` is
-    /// the time until which streams are asked for, and the deadline of their replies; `lag` the state of their derivation, and the start of the poll by its clock. Returns the snapshot, and the first error that cut the reading short.
+    /// the time until which streams are asked for, and the deadline of their replies; `lag` is the state of their
+    /// derivation, and the start of the poll by its clock. Returns the snapshot, and the first error that cut the reading
+    /// short.
     ///
     /// # Errors
     ///
