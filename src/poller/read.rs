@@ -123,7 +123,10 @@ impl ReadRequest<'_> {
                     }
                     if self.repeats(source.node.epoch, at, time, (groups, stream), &of_consumers) {
                         outcomes[at] = (ReadOutcome::Unchanged { time }, Vec::new());
-                        self.streams.tracked[at].read_at = Some(read_at);
+                        let stream = &mut self.streams.tracked[at];
+                        stream.read_at = Some(read_at);
+                        unknown.note(stream.reply_bytes.map_or(0, |bytes| bytes.payload));
+                        self.metrics.count_errors(Reason::MissingGroup, stream.missing_groups);
                         continue;
                     }
                     let reply = stream_reply(groups, stream, &source.node.address, time)?;
@@ -313,7 +316,8 @@ impl ReadRequest<'_> {
         }
         note_groups(stream, &selection);
         note_problem(stream, None, self.metrics, &self.target.name);
-        self.metrics.count_errors(Reason::MissingGroup, selection.missing.len() as u64);
+        stream.missing_groups = selection.missing.len() as u64;
+        self.metrics.count_errors(Reason::MissingGroup, stream.missing_groups);
         let wanted = |group: &&GroupInfo| {
             matches!(group.each_consumer, ConsumersReading::Open | ConsumersReading::Read(_))
         };

@@ -179,7 +179,7 @@ impl Scanner {
         }
         let length = usize::try_from(number).unwrap_or(usize::MAX);
         let Some((text, [b'\r', b'\n', ..])) = rest.split_at_checked(length) else { return Ok(None) };
-        if number > MAX_NESTED_STRING {
+        if number > MAX_NESTED_STRING || self.is_refused {
             return Ok(None);
         }
         self.values += 1;
@@ -636,5 +636,20 @@ mod tests {
             }
             assert_eq!(scanner.take_replies(), expected, "{size}");
         }
+    }
+
+    #[test]
+    fn a_refused_reply_costs_as_much_in_parts_as_whole() {
+        let text = format!("$1000\r\n{}\r\n", "x".repeat(1_000));
+        let read_by = |part: usize| {
+            let mut scanner = Scanner::default();
+            scanner.scan(b"*300000\r\n").unwrap();
+            for bytes in std::iter::repeat_n(&text, 10_000).flat_map(|text| text.as_bytes().chunks(part)) {
+                scanner.scan(bytes).unwrap();
+            }
+            assert!(scanner.is_refused);
+            scanner.read
+        };
+        assert_eq!(read_by(100), read_by(text.len()));
     }
 }

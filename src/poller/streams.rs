@@ -51,6 +51,8 @@ pub(super) struct TrackedStream {
     pub(super) groups: Vec<Name>,
     /// The groups whose consumers are asked for together with the stream.
     pub(super) groups_with_consumers: Arc<[Name]>,
+    /// Number of groups that the configuration names and the last reading did not show.
+    pub(super) missing_groups: u64,
     /// The groups and consumers that limits left out last.
     pub(super) left_out: LeftOut,
     /// The same, when it was last logged.
@@ -79,6 +81,7 @@ impl TrackedStream {
             group_count: 0,
             groups: Vec::new(),
             groups_with_consumers: Arc::default(),
+            missing_groups: 0,
             left_out: LeftOut::default(),
             logged_left_out: LeftOut::default(),
             exceeds_budget: false,

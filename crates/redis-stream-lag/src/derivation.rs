@@ -69,7 +69,9 @@ impl<'a> Derivation<'a> {
         self.poll.round += 1;
         self.asked = planned.iter().map(|planned| (planned.stream, planned.purpose)).collect();
         for (stream, purpose) in &self.asked {
-            self.poll.streams[*stream].was_asked |= !purpose.is_for_later();
+            let stream = &mut self.poll.streams[*stream];
+            stream.was_asked |= !purpose.is_for_later();
+            stream.was_audited |= matches!(purpose, QuestionPurpose::Audit { .. });
         }
         planned.into_iter().map(|planned| planned.question).collect()
     }

@@ -89,7 +89,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         let shown = kept
             .unwrap_or_else(|| ReportedStream::or_unchanged(read(&mut stream, memory, at), before.as_ref()));
         let is_unchanged = before.is_some_and(|before| shown.is_unchanged_but_for_census(&before));
-        stream.note_shown(is_unchanged, at, &mut state.settled_streams);
+        stream.note_shown(is_unchanged, at, budget.audit_period, &mut state.settled_streams);
         reports.push(shown);
         state.streams.insert(stream.reading.key.clone(), next_cache(stream));
     }

@@ -272,10 +272,15 @@ impl History {
 
     /// Returns true if a condition may begin or end while nothing but time changes, after nothing has changed for more than
     /// a window.
-    pub(super) fn waits_for_time(&self, now: Duration) -> bool {
+    pub(super) fn waits_for_time(&self, now: Duration, window: Duration) -> bool {
         let pause = self.rhythm.longest_pause(now);
-        let is_in_rhythm = self.waiting_since.is_some() && !pause.is_zero() && self.waited(now) <= 2 * pause;
-        is_in_rhythm || self.restored.is_some()
+        let is_in_rhythm = !pause.is_zero() && self.waited(now) <= 2 * pause;
+        // Consumers that are not reported may have been active.
+        let is_active = match self.activity {
+            ConsumerActivity::IdleFor(idle) => idle < window + window / 4,
+            ConsumerActivity::NoConsumers | ConsumerActivity::Unknown => false,
+        };
+        self.restored.is_some() || self.waiting_since.is_some() && (is_in_rhythm || is_active)
     }
 
     /// Returns the number of consumers in the last reading.

@@ -114,6 +114,8 @@ pub(super) struct StreamState<'a> {
     pub(super) is_unread: bool,
     /// A question about its values was asked in this poll.
     pub(super) was_asked: bool,
+    /// One of its counts was audited in this poll.
+    pub(super) was_audited: bool,
 }
 
 /// The question by which losses are confirmed.
@@ -292,6 +294,7 @@ impl<'a> StreamState<'a> {
             is_first_reading,
             is_unread: false,
             was_asked: false,
+            was_audited: false,
         }
     }
 

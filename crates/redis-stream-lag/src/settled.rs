@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// Difference between the times that have passed by two clocks up to which neither was set: a stream is read sooner or later
+/// in a poll.
+const MAX_DRIFT: Duration = Duration::from_secs(1);
+
 /// A stream that needs no derivation while its readings repeat the last one that was derived.
 #[derive(Clone, Copy, Debug)]
 pub struct Settled {
@@ -19,6 +23,36 @@ impl Settled {
     pub fn holds_at(&self, (at, time): (Duration, Duration), confirmed_at: (Duration, Duration)) -> bool {
         // Without readings for as long as that, what held before and holds now may not have held in between.
         let has_gap = at.saturating_sub(confirmed_at.0) > self.window / 2;
-        at < self.until.0 && (confirmed_at.1..self.until.1).contains(&time) && !has_gap
+        // The node's clock may have been set.
+        let (derived_at, derived_time) = self.derived_at;
+        let drift = time.saturating_sub(derived_time).abs_diff(at.saturating_sub(derived_at));
+        drift <= MAX_DRIFT && at < self.until.0 && (confirmed_at.1..self.until.1).contains(&time) && !has_gap
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_holds_until_its_time_by_either_clock_without_gaps_and_steps() {
+        let s = Duration::from_secs;
+        let settled =
+            Settled { until: (s(100), s(5_000_090)), derived_at: (s(0), s(5_000_000)), window: s(120) };
+        let before = (s(50), s(5_000_050));
+        for (case, at, time, holds) in [
+            ("ten seconds later", 60, 5_000_060, true),
+            ("a poll that reads it later", 60, 5_000_061, true),
+            ("after its time by the node's clock", 90, 5_000_090, false),
+            ("after its time by the caller's clock", 100, 5_000_089, false),
+            ("a clock that was set ahead", 60, 5_000_080, false),
+            ("a clock that was set back", 60, 5_000_049, false),
+            ("a clock that was set back a little", 60, 5_000_058, false),
+        ] {
+            assert_eq!(settled.holds_at((s(at), s(time)), before), holds, "{case}");
+        }
+        let later = Settled { until: (s(900), s(5_000_900)), ..settled };
+        assert!(later.holds_at((s(110), s(5_000_110)), before));
+        assert!(!later.holds_at((s(111), s(5_000_111)), before), "half a window without a reading");
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::audit;
 use crate::census::Census;
 use crate::open::{GroupState, StreamState};
 use crate::pending_cache::PelHead;
@@ -16,23 +17,38 @@ use crate::state::GroupCache;
 
 /// Number of parts of half a window over which streams that were settled in one poll are derived again.
 const SPREAD: u32 = 64;
+/// Longest time without a derivation, however long the window is.
+const LONGEST: Duration = Duration::from_secs(3_600);
 
 impl StreamState<'_> {
     /// Notes whether the report shows the values of the report before, and whether that will stay so while the readings
     /// stay the same.
-    pub(super) fn note_shown(&mut self, is_unchanged: bool, at: Duration, settled_before: &mut u32) {
+    pub(super) fn note_shown(
+        &mut self,
+        is_unchanged: bool,
+        at: Duration,
+        audit_period: Duration,
+        settled_before: &mut u32,
+    ) {
         let since = self.cache.unchanged_since.filter(|_| is_unchanged);
         self.cache.unchanged_since = is_unchanged.then(|| since.unwrap_or_else(|| PollTime::of(at)));
         let window = self.reading.window;
         let is_long = since.is_some_and(|since| at.saturating_sub(since.get()) > window + window / 4);
-        self.cache.settled = (is_long && self.stays_the_same(at)).then(|| {
-            *settled_before = settled_before.wrapping_add(1);
-            let part = *settled_before % SPREAD;
-            let latest = window / 2 + window / 2 * part / SPREAD;
-            let time = self.info.time;
-            let until = (at + latest, self.silent_from().unwrap_or(Duration::MAX));
-            Box::new(Settled { until, derived_at: (at, time), window })
-        });
+        self.cache.settled = (is_long && self.stays_the_same(at) && !self.is_being_audited(audit_period))
+            .then(|| {
+                *settled_before = settled_before.wrapping_add(1);
+                let part = *settled_before % SPREAD;
+                let latest = (window / 2 + window / 2 * part / SPREAD).min(LONGEST);
+                let time = self.info.time;
+                let until = (at + latest, self.silent_from().unwrap_or(Duration::MAX));
+                Box::new(Settled { until, derived_at: (at, time), window })
+            });
+    }
+
+    /// Returns true if a count was audited in this poll, and others are due: each poll audits one of them.
+    fn is_being_audited(&self, audit_period: Duration) -> bool {
+        let is_due = || audit::oldest_due(&self.cache.checkpoints, self.info.time, audit_period).is_some();
+        self.was_audited && is_due()
     }
 
     fn stays_the_same(&self, at: Duration) -> bool {
@@ -45,7 +61,7 @@ impl StreamState<'_> {
                 self.lag(group.last_delivered).is_some()
                     && shows_every_change(group)
                     && has_known_pending(group, open, (at, self.reading.window))
-                    && open.cache.stays_the_same(at)
+                    && open.cache.stays_the_same(at, self.reading.window)
             })
     }
 
@@ -58,7 +74,7 @@ impl StreamState<'_> {
             ConsumersReading::Read(consumers) => Some(consumers),
             _ => None,
         });
-        consumers.flatten().filter_map(left).min().map(|left| self.info.time + left)
+        consumers.flatten().filter_map(left).min().map(|left| self.info.time.saturating_add(left))
     }
 }
 
@@ -82,13 +98,13 @@ fn has_known_pending(group: &GroupInfo, open: &GroupState, (at, window): (Durati
 
 impl GroupCache {
     /// Returns true if time alone changes no condition, after nothing has changed for more than a window.
-    fn stays_the_same(&self, at: Duration) -> bool {
+    fn stays_the_same(&self, at: Duration, window: Duration) -> bool {
         !self.is_in_danger
             && self.loss_share.is_none()
             && self.flow.is_constant()
             && self
                 .history
                 .as_ref()
-                .is_some_and(|history| history.is_constant() && !history.waits_for_time(at))
+                .is_some_and(|history| history.is_constant() && !history.waits_for_time(at, window))
     }
 }

@@ -374,7 +374,7 @@ impl StreamCache {
         let Some(settled) = self.settled.take() else { return };
         let (derived_at, derived_time) = settled.derived_at;
         let later = at.saturating_sub(derived_at);
-        let time = derived_time + later;
+        let time = derived_time.saturating_add(later);
         self.trim_pace.repeat(later);
         self.unread.repeat(later);
         for group in self.groups_mut() {

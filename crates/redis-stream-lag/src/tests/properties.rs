@@ -639,3 +639,46 @@ fn a_stream_that_is_not_derived_while_it_repeats_itself_shows_what_a_derivation_
     }
     assert!(repeated > polls / 8, "{repeated} of {polls}");
 }
+
+/// Polls a stream with groups at many positions, in which entries have moved without a trace. Returns the number of polls
+/// until every lag is right.
+fn polls_until_audited(repeats: bool) -> usize {
+    let budget = Budget { audit_entries: 100_000, ..PLENTY };
+    let (mut model, mut watch) = (StreamModel::new(Counters::Fixed), Watcher::new());
+    (0..400).for_each(|_| model.add());
+    for n in 0..20 {
+        let name = Name::from(format!("g{n:02}").as_str());
+        model.groups.insert(name.clone(), ModelGroup::default());
+        model.read(&name, 20 * n + 10, true);
+        model.groups.values_mut().for_each(|group| group.consumers.clear());
+    }
+    let mut poll = |model: &mut StreamModel| {
+        model.clock_ms += 10_000;
+        if !(repeats && watch.repeat(model)) {
+            watch.poll(model, budget, false);
+        }
+        let report = watch.report.as_ref().unwrap();
+        report.streams[0]
+            .groups
+            .iter()
+            .all(|group| group.values.as_ref().unwrap().lag == Lag::Exact(model.lag(&group.name)))
+    };
+    assert!((0..60).all(|_| poll(&mut model)));
+    // As if another stream had been renamed to this key: the lag of one group falls.
+    let ids: Vec<_> = model.entries.iter().copied().collect();
+    model.entries.remove(&ids[215]);
+    model.entries.insert(StreamId::new(ids[205].ms, ids[205].seq + 1));
+    let right: Vec<_> = (0..300).map(|_| poll(&mut model)).collect();
+    assert!(right[299] && !right[0]);
+    right.iter().rposition(|is_right| !is_right).unwrap()
+}
+
+#[test]
+fn an_audit_goes_on_while_a_stream_repeats_itself() {
+    let [repeating, deriving] = [true, false].map(polls_until_audited);
+    let polls_per_window = 12;
+    assert!(
+        repeating <= deriving + 2 * polls_per_window,
+        "{repeating} polls, and {deriving} if each derives"
+    );
+}
