@@ -220,8 +220,11 @@ impl Poller {
         let Some((snapshot, deadline)) = self.later.take() else { return };
         while now() < deadline && self.lag.has_later_pages() {
             let questions = self.lag.later_questions();
-            // A connection that is lost is noticed by the next poll, too.
-            let (answers, _) = self.servers.ask(&snapshot, &questions, deadline).await;
+            let (answers, error) = self.servers.ask(&snapshot, &questions, deadline).await;
+            // The next poll connects again, so no report shows that a connection was lost here.
+            if let Some(error) = error.filter(|error| !error.is_late()) {
+                self.metrics.count_errors(error.reason(), 1);
+            }
             self.lag.answer_later(answers);
             self.last_used = now();
         }
