@@ -2,8 +2,8 @@
 //!
 //! [`load`] reads a file and [`flags`] the command line, with the same readers. They walk the YAML tree with a cursor
 //! ([`cursor`]) instead of serde, which stops at the first wrong value and does not know the key path of a wrong
-//! scalar: here all faults are collected. serde_yaml is archived and has no successor of its standing, so no other module
-//! reads YAML, except in tests. The result is valid, or an [`error::ConfigError`].
+//! scalar: here all faults are collected. serde_yaml is archived, so no other module reads YAML, except in
+//! tests: it can be replaced here. The result is valid, or an [`error::ConfigError`].
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

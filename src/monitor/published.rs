@@ -199,8 +199,8 @@ impl Publisher {
         let restarted: Vec<_> = self.run_ids.iter().filter(is_other).map(|(address, _)| address).collect();
         let text = match restarted[..] {
             [] => return,
-            [address] => format!("the server at {address} was restarted"),
-            _ => format!("{} servers were restarted", restarted.len()),
+            [address] => format!("the server at {address} was restarted or replaced"),
+            _ => format!("{} servers were restarted or replaced", restarted.len()),
         };
         self.state.send_modify(|state| {
             Arc::make_mut(&mut state.events).note(unix_time(), Severity::Poor, text);

@@ -57,12 +57,12 @@ pub(super) fn of_group<'a>(
     let mut events: Vec<_> = alerts.iter().flat_map(of_alert).chain(of_samples(samples)).collect();
     events.extend(values.into_iter().flat_map(|values| of_values(values, read_at)));
     let own = alerts.iter().filter_map(|alert| alert.labels.get("alertname")).collect::<Vec<_>>();
-    // What the group's own alerts and status tell is not told twice.
-    let is_told = |event: &LoggedEvent| {
+    // The group's own alerts and status are shown already.
+    let is_shown = |event: &LoggedEvent| {
         own.iter().any(|name| event.text.starts_with(&format!("{name} began to fire")))
             || (event.group.is_some() && event.text.starts_with("became ") && is_current(event, values))
     };
-    let logged = logged.filter(|event| !is_told(event));
+    let logged = logged.filter(|event| !is_shown(event));
     events.extend(logged.take(LOGGED).map(Event::of_logged));
     events.sort_by(|one, other| (other.at, &one.text).cmp(&(one.at, &other.text)));
     events

@@ -167,7 +167,7 @@ impl StatusView {
         self.find_cursor();
     }
 
-    /// Replaces the events, or tells why they could not be read.
+    /// Replaces the events, or shows why they could not be read.
     pub(crate) fn set_events(&mut self, events: Result<Vec<ListedEvent>, String>) {
         match events {
             Ok(events) => (self.events, self.events_problem) = (events, None),

@@ -49,7 +49,7 @@ async fn a_restart_of_the_server_is_an_event_and_a_mark_in_the_charts() {
         server.url()
     ));
     let exporter = config.serve().serving().await;
-    let event = format!("the server at {} was restarted", server.address());
+    let event = format!("the server at {} was restarted or replaced", server.address());
     let shows = async |path: &str, part: &str| {
         wait_for(Duration::from_secs(30), "it is shown", async || {
             let shown = exporter.get(path).await.text();

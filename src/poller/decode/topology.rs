@@ -46,7 +46,7 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Returns what tells the process from that before a restart.
+    /// Returns the run ID, which is another one after a restart.
     pub fn run_id(&self) -> &str {
         &self.run_id
     }
