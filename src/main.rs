@@ -25,14 +25,13 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const RUNTIME_END: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    let (cli, matches) = match parse::parse(env::args_os()) {
-        Ok(parsed) => parsed,
-        Err(error) if error.use_stderr() => return exit_code::report_usage(&error),
+    let code = match parse::parse(env::args_os()) {
+        Ok((cli, matches)) => match started(cli, matches) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => exit_code::report(&error),
+        },
+        Err(error) if error.use_stderr() => exit_code::report_usage(&error),
         Err(help) => help.exit(),
-    };
-    let code = match started(cli, matches) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit_code::report(&error),
     };
     logging::flush();
     code

@@ -171,6 +171,10 @@ async fn compare_near(size: &ComparisonSize, program: &'static Program, peer: &P
     let moving =
         runs::moving(&mut server.connection().await, &server.url(), size.streams, &size.rounds).await;
     say(&table.moving(&moving, &theirs, &size.goals));
+    progress("streamgauge, while nothing happens");
+    let (info, interval) = (&mut server.connection().await, size.rounds.interval);
+    let unchanged = runs::unchanged(info, &server.url(), size.streams, interval).await;
+    say(&table.unchanged(&unchanged, &ours));
 }
 
 async fn compare_distant(size: &ComparisonSize, program: &'static Program, peer: &Path, table: &mut Table) {

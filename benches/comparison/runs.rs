@@ -9,6 +9,7 @@ use redis::aio::MultiplexedConnection;
 
 use crate::load::move_all;
 use crate::scrape::{Coding, Page, scrape, series, value};
+use crate::support::config::ConfigFile;
 use crate::support::footprint;
 use crate::support::http;
 use crate::support::program::{Exporter, Streamgauge};
@@ -20,6 +21,10 @@ use crate::usage::Usage;
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Number of polls within which all lags must be exact.
 const MAX_WARM_UP: usize = 40;
+/// Polls in a window, of streams to which nothing happens.
+const POLLS_PER_WINDOW: u32 = 10;
+/// Windows within which most of them repeat themselves.
+const MAX_WINDOWS: u32 = 8;
 
 pub(crate) struct Rounds {
     /// Number of runs, whose medians are the figures.
@@ -184,6 +189,56 @@ pub(crate) async fn moving(
     let ended = exporter.stop().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     Moving { collection: times[times.len() / 2], counted }
+}
+
+/// The results of a run in which nothing happened to the streams for several windows.
+pub(crate) struct Unchanged {
+    /// Median duration of a poll.
+    pub(crate) collection: Duration,
+    /// CPU time of the exporter per poll.
+    pub(crate) cpu: Duration,
+    /// CPU time of the server per poll.
+    pub(crate) redis_cpu: Duration,
+}
+
+/// Runs streamgauge with a window of ten polls until most streams repeat themselves, and measures over a window.
+pub(crate) async fn unchanged(
+    server: &mut MultiplexedConnection,
+    url: &str,
+    streams: usize,
+    interval: Duration,
+) -> Unchanged {
+    let config = ConfigFile::new(&format!(
+        "poll: {{interval: {}ms}}\nstatus: {{window: {}ms}}\ntargets: [{{url: '{url}'}}]\n",
+        interval.as_millis(),
+        interval.as_millis() * u128::from(POLLS_PER_WINDOW),
+    ));
+    let exporter = config.serve().args(["--log-level", "debug"]).serving().await;
+    let time = interval * POLLS_PER_WINDOW * MAX_WINDOWS;
+    wait_until(time, "most streams repeat themselves", async || last_unchanged(&exporter) * 4 > streams * 3)
+        .await;
+    let done = polls(&exporter).len();
+    polled(&exporter, done + 1).await;
+    let (usage, cpu) = (Usage::of(server).await, footprint::cpu(exporter.pid()));
+    polled(&exporter, done + 1 + POLLS_PER_WINDOW as usize).await;
+    let (used, cpu) = (usage.since(server).await, footprint::cpu(exporter.pid()) - cpu);
+    let mut times = polls(&exporter).split_off(done + 1);
+    times.sort_unstable();
+    let ended = exporter.stop().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    Unchanged {
+        collection: times[times.len() / 2],
+        cpu: cpu / POLLS_PER_WINDOW,
+        redis_cpu: used.cpu / POLLS_PER_WINDOW,
+    }
+}
+
+/// Returns the number of streams that were not derived in the last poll, as it is logged.
+fn last_unchanged(exporter: &Exporter) -> usize {
+    let log = exporter.stderr();
+    let last = log.lines().filter_map(|line| line.split_once("unchanged_streams=")).next_back();
+    let digits = last.map(|(_, after)| after.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 /// Waits until the page contains the lag of every group, and returns it.

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::idle::Idle;
-use crate::runs::{Figures, Moving};
+use crate::runs::{Figures, Moving, Unchanged};
 use crate::scale::ScaleFigures;
 
 /// Goal for the resident memory of the exporter with one stream.
@@ -150,6 +150,33 @@ impl Table {
                 format!("every group moves: time of a full collection: {ratio:.1}x less, to reach {goal}x");
             self.verdicts.push(GoalResult { text, is_met: ratio >= goal });
         }
+        format!("{lines}\n{}", self.verdicts_since(known))
+    }
+
+    /// Returns the lines about the run in which nothing happened, beside those of a run that had just begun.
+    pub(crate) fn unchanged(&mut self, unchanged: &Unchanged, begun: &Figures) -> String {
+        let known = self.verdicts.len();
+        let ratio = |cpu: Duration, redis_cpu: Duration| cpu.as_secs_f64() / redis_cpu.as_secs_f64();
+        let now = ratio(unchanged.cpu, unchanged.redis_cpu);
+        let text = |time: Duration| Quantity::Time(time).text();
+        let lines = format!(
+            "| streamgauge, while nothing happens to the streams | after the start | after some windows |\n\
+             | --- | ---: | ---: |\n\
+             | time of a full collection | {} | {} |\n\
+             | exporter's CPU per collection | {} | {} |\n\
+             | Redis' CPU per collection | {} | {} |\n\
+             | exporter's CPU for each of Redis' | {:.1}x | {now:.1}x |\n",
+            text(begun.collection),
+            text(unchanged.collection),
+            text(begun.cpu),
+            text(unchanged.cpu),
+            text(begun.redis_cpu),
+            text(unchanged.redis_cpu),
+            ratio(begun.cpu, begun.redis_cpu),
+        );
+        let text =
+            format!("nothing happens: CPU time: {now:.1}x that of Redis, to stay below {MAX_CPU_RATIO}x");
+        self.verdicts.push(GoalResult { text, is_met: now <= MAX_CPU_RATIO });
         format!("{lines}\n{}", self.verdicts_since(known))
     }
 
