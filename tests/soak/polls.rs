@@ -94,13 +94,14 @@ fn read(log: &str) -> BTreeMap<String, Vec<Poll>> {
     polls
 }
 
-/// `TIME DEBUG streamgauge::monitor: polled target_name=t result="ok" elapsed_ms=3`
+/// `TIME DEBUG streamgauge::monitor: polled target_name=t result="ok" elapsed_ms=3 unchanged_streams=0`
 fn poll(line: &str) -> Option<(String, Poll)> {
     let time = humantime::parse_rfc3339(line.split(' ').next()?).ok()?;
     let ended = time.duration_since(UNIX_EPOCH).ok()?;
     let (_, told) = line.split_once("target_name=")?;
     let (target, told) = told.split_once(" result=\"")?;
     let (result, took) = told.split_once("\" elapsed_ms=")?;
+    let took = took.split(' ').next()?;
     let took = Duration::from_millis(took.trim().parse().ok()?);
     Some((target.to_owned(), Poll { began: ended.saturating_sub(took), ended, result: result.to_owned() }))
 }
