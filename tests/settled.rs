@@ -13,10 +13,10 @@ use redis_stream_lag::report::{Lag, OldestPending, Report};
 use support::polled::Polled;
 use support::server::Server;
 use support::servers::{Program, for_each_program};
-use support::snapshot::{StreamSnapshot, ask, id, list};
+use support::snapshot::{StreamSnapshot, ask, id, list, send, text};
 use tokio::time::sleep;
 
-/// What happens to a stream: commands with `s` for its key.
+/// The events of a stream: commands with `s` for its key.
 const EVENTS: [&[&str]; 20] = [
     &["XADD s 9-1 n 1"],
     &["XDEL s 5-1"],
@@ -43,11 +43,6 @@ const EVENTS: [&[&str]; 20] = [
 const PAUSE: Duration = Duration::from_millis(100);
 /// Polls within which all streams are settled: some windows.
 const MAX_POLLS: usize = 150;
-
-async fn send(connection: &mut MultiplexedConnection, line: &str) {
-    let words: Vec<_> = line.split(' ').collect();
-    ask(connection, &words).await.unwrap_or_else(|error| panic!("{line}: {error}"));
-}
 
 /// Makes a stream of eight entries; a group that was delivered four of them, of which three are pending; and one that
 /// was delivered and has acknowledged all.
@@ -92,7 +87,7 @@ async fn assert_true(connection: &mut MultiplexedConnection, report: &Report, ke
             (Some(row), OldestPending::Entry { id: oldest, consumer, deliveries, .. }) => {
                 assert_eq!(id(&row[0]), *oldest, "{what}: {name}");
                 let shown = consumer.as_ref().map(ToString::to_string).unwrap_or_default();
-                assert_eq!(support::snapshot::text(&row[1]), shown, "{what}: {name}");
+                assert_eq!(text(&row[1]), shown, "{what}: {name}");
                 assert_eq!(row[3], redis::Value::Int(i64::try_from(*deliveries).unwrap()), "{what}: {name}");
             }
             (row, shown) => panic!("{what}: {name}: {row:?} and {shown:?}"),

@@ -11,7 +11,7 @@ use redis_stream_lag::report::Lag;
 use support::polled::Polled;
 use support::server::Server;
 use support::servers::{Program, for_each_program};
-use support::snapshot::{StreamSnapshot, ask};
+use support::snapshot::{StreamSnapshot, send};
 
 /// Entries of the stream at first.
 const ENTRIES: u64 = 600;
@@ -114,11 +114,6 @@ impl Story {
         assert_eq!(told, Lag::Exact(truth), "in the end it is known, after {}", act.name);
         wrong_until
     }
-}
-
-async fn send(connection: &mut MultiplexedConnection, line: &str) {
-    let words: Vec<_> = line.split(' ').collect();
-    ask(connection, &words).await.unwrap_or_else(|error| panic!("{line}: {error}"));
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ impl EventQuery {
 pub struct EventOf<'a> {
     /// Time of the reading that showed it, since the Unix epoch.
     pub at: Duration,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// Key of the stream that it is about.
     pub stream: Option<&'a Name>,

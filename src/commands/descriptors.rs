@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use rustix::process::{Resource, getrlimit};
 
-/// What any command needs: the runtime, signals, the log and listeners, a connection with the files that it takes (DNS,
+/// The number that any command needs: for the runtime, signals, the log and listeners, a connection with the files that it takes (DNS,
 /// password, certificates), and a few clients.
 const NEEDED: usize = 24;
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use redis_stream_lag::report::Status;
 
-/// How bad something is. In JSON it has the words of alerts.
+/// The severity of a condition, an event or an alert. In JSON it has the words of alerts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Severity {
     /// Entries are not processed, or are lost.

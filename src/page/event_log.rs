@@ -38,7 +38,7 @@ pub struct EventLog {
 pub struct LoggedEvent {
     /// Time of the reading that showed it, since the Unix epoch.
     pub at: Duration,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// Key of the stream that it is about; `None` for the target.
     pub stream: Option<Name>,

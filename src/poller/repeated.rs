@@ -15,7 +15,7 @@ use redis_stream_lag::state::LagState;
 /// before or after TIME.
 const TOLERANCE_MS: u64 = 20;
 
-/// What is kept of the replies to XINFO GROUPS, XINFO STREAM and XINFO CONSUMERS about one stream that is settled.
+/// The part that is kept of the replies to XINFO GROUPS, XINFO STREAM and XINFO CONSUMERS about one stream that is settled.
 #[derive(Clone, Debug)]
 pub(super) struct StreamReplies {
     epoch: Epoch,

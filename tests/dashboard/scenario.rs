@@ -125,7 +125,7 @@ status: {{window: 3s}}
 targets:
 - name: t
   url: '{}'
-  streams: [{{key: 'room:*', as: rooms}}, {{key: nowhere}}, {{key: well, groups: {{include: [g, nobody]}}}}, {{key: '*'}}]
+  streams: [{{key: 'room:*', as: rooms}}, {{key: nowhere}}, {{key: well, groups: {{include: [g, absent]}}}}, {{key: '*'}}]
 alerts:
   rules: [{{alert: Behind, expr: lag > 0, labels: {{severity: warning}}}}]
   notifiers: [{{name: hook, webhook: {{url: 'http://127.0.0.1:1'}}}}]\n",

@@ -45,6 +45,12 @@ impl StreamSnapshot {
     }
 }
 
+/// Sends a command of words without spaces, which must succeed.
+pub async fn send(connection: &mut MultiplexedConnection, line: &str) {
+    let words: Vec<_> = line.split(' ').collect();
+    ask(connection, &words).await.unwrap_or_else(|error| panic!("{line}: {error}"));
+}
+
 /// Sends a command.
 pub async fn ask(connection: &mut MultiplexedConnection, words: &[&str]) -> RedisResult<Value> {
     let mut command = cmd(words[0]);

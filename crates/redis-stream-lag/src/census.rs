@@ -62,9 +62,9 @@ pub(crate) struct PageReading {
     pub(crate) first: Option<StreamId>,
 }
 
-/// A list of pending entries, by the reading of a poll.
+/// The pending entries list (PEL) of a group in the reading of a poll.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PendingList {
+pub(crate) struct PelReading {
     /// The node's clock.
     pub(crate) time: Duration,
     /// The group's last-delivered-id.
@@ -73,7 +73,7 @@ pub(crate) struct PendingList {
     pub(crate) pending: u64,
 }
 
-impl PendingList {
+impl PelReading {
     pub(crate) fn of(info: &StreamInfo, group: &GroupInfo) -> Self {
         Self { time: info.time, position: group.last_delivered, pending: group.pending }
     }
@@ -163,7 +163,7 @@ impl Census {
     }
 
     /// Takes the next page from the budget, and begins a pass if there is none. Returns `None` if the budget is used up.
-    pub(crate) fn next_page(&mut self, list: PendingList, at: Duration, budget: &mut u32) -> Option<DuePage> {
+    pub(crate) fn next_page(&mut self, list: PelReading, at: Duration, budget: &mut u32) -> Option<DuePage> {
         let read = self.pass.as_ref().map_or(0, |pass| pass.tally.census.entries);
         // What was read and acknowledged since counts as read, but is not pending any more.
         let expected = match list.pending.saturating_sub(read) {

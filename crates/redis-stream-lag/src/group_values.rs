@@ -267,7 +267,7 @@ pub(crate) struct Readings {
     pub(crate) but_for: ButFor,
 }
 
-/// What of the values need not be the same.
+/// The values that need not be the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ButFor {
     Ages,

@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::pending_cache::PelHead;
+use crate::poll_time::PollTime;
 use crate::question::PendingEntry;
 use crate::report::{GroupStatus, HistoryCoverage, Lag, Status};
 use crate::rhythm::Rhythm;
@@ -99,7 +100,7 @@ pub(super) struct History {
     began: Duration,
     position: StreamId,
     /// Time at which the group was last seen to have been delivered entries, by the second reading at the earliest.
-    delivered_at_ms: Option<NonZeroU64>,
+    delivered_at: Option<PollTime>,
     /// Time since which entries have waited and the group has not moved.
     pub(super) waiting_since: Option<Duration>,
     /// Time for which they had waited then, if the first reading proves that.
@@ -186,7 +187,7 @@ impl History {
         let mut history = Self {
             began: sample.at,
             position: sample.position,
-            delivered_at_ms: None,
+            delivered_at: None,
             waiting_since: None,
             waited_before_ms: 0,
             rhythm: Rhythm::default(),
@@ -352,7 +353,7 @@ impl History {
 
     /// Returns the time since the last delivery that was seen, at `now`.
     pub(super) fn last_delivery_age(&self, now: Duration) -> Option<Duration> {
-        self.delivered_at_ms.map(|at| now.saturating_sub(Duration::from_millis(at.get())))
+        self.delivered_at.map(|at| now.saturating_sub(at.get()))
     }
 
     /// Notes that the group appeared in a stream that was known before.
@@ -377,7 +378,7 @@ impl History {
     fn note_pause(&mut self, sample: &Sample, window: Duration) {
         let pause = self.waited(sample.at);
         if sample.position > self.position {
-            self.delivered_at_ms = NonZeroU64::new(millis(sample.at));
+            self.delivered_at = Some(PollTime::of(sample.at));
         }
         if sample.position != self.position {
             if sample.position > self.position && pause > window / 2 && sample.shows_read_after(pause) {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::census::{Census, DuePage, PageReading, PendingList};
+use crate::census::{Census, DuePage, PageReading, PelReading};
 use crate::history::History;
 use crate::question::{LINE_BYTES, PendingEntry, Question, QuestionKind, StreamIndex};
 use crate::snapshot::{GroupInfo, StreamInfo};
@@ -16,7 +16,7 @@ pub(crate) struct LaterPages {
     pub(crate) due: Vec<LaterPage>,
     /// The pages that were asked for last.
     pub(crate) asked: Vec<LaterPage>,
-    /// What is left of the budget of the poll, in entries.
+    /// The rest of the budget of the poll, in entries.
     pub(crate) left: u32,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct LaterPage {
     stream: StreamIndex,
     pub(crate) key: Name,
     pub(crate) group: Name,
-    list: PendingList,
+    list: PelReading,
     /// ID of the first entry of the stream.
     first: Option<StreamId>,
     /// Start of the poll, by the caller's clock.
@@ -43,7 +43,7 @@ impl LaterPage {
         page: DuePage,
     ) -> Self {
         let (key, name) = (key.clone(), group.name.clone());
-        Self { stream, key, group: name, list: PendingList::of(info, group), first: info.first, at, page }
+        Self { stream, key, group: name, list: PelReading::of(info, group), first: info.first, at, page }
     }
 
     pub(crate) fn question(&self) -> Question {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::audit;
-use crate::census::{DuePage, PendingList};
+use crate::census::{DuePage, PelReading};
 use crate::deleted_pending::{self, DeletedPending, MAX_LOOKED_UP};
 use crate::from_bounds::MAX_ORPHANS;
 use crate::later_pages::LaterPage;
@@ -225,7 +225,7 @@ impl QuestionPlan {
             let is_short = census.fits_in_a_page(group.pending);
             let page = match self.is_full() {
                 true => None,
-                false => census.next_page(PendingList::of(info, group), poll.at, &mut poll.census_left),
+                false => census.next_page(PelReading::of(info, group), poll.at, &mut poll.census_left),
             };
             let Some(page) = page else { return };
             let DuePage { after, at_most } = page;

@@ -478,13 +478,17 @@ fn as_just_derived(stream: &ReportedStream) -> StreamReport {
     }
 }
 
-/// Changes little between two polls, so that most streams are as before but for time.
-fn change_a_little(watch: &mut Watcher, model: &mut StreamModel, saved: &mut StreamModel) {
-    if fastrand::u32(..12) == 0 {
+/// Lets one of some times pass, in milliseconds, and changes something in one of so many polls.
+fn change_now_and_then(
+    (watch, model, saved): (&mut Watcher, &mut StreamModel, &mut StreamModel),
+    times: [u64; 7],
+    (polls_per_change, polls_per_trouble): (u32, u32),
+) {
+    if fastrand::u32(..polls_per_change) == 0 {
         (0..fastrand::u32(1..8)).for_each(|_| model.disturb());
     }
-    model.clock_ms += [0, 1_000, 10_000, 10_000, 10_000, 30_000, 100_000][fastrand::usize(..7)];
-    match fastrand::u32(..80) {
+    model.clock_ms += times[fastrand::usize(..times.len())];
+    match fastrand::u32(..6 * polls_per_trouble) {
         0 => watch.epoch += 1,
         1 => *saved = model.clone(),
         2 => {
@@ -492,24 +496,29 @@ fn change_a_little(watch: &mut Watcher, model: &mut StreamModel, saved: &mut Str
             watch.epoch += 1;
         }
         3 => watch.is_late = true,
-        4 => model.clock_ms += 4_000_000,
+        4 => model.clock_ms += 100_000,
+        5 => model.clock_ms += 4_000_000,
         _ => watch.is_late = false,
     }
+}
+
+/// Returns seeds, each with each kind of counters.
+fn seeds(count: u64) -> impl Iterator<Item = (u64, Counters)> {
+    (0..count).flat_map(|seed| [Counters::None, Counters::Original, Counters::Fixed].map(|of| (seed, of)))
 }
 
 #[test]
 fn a_report_that_shares_values_with_the_one_before_is_the_one_that_does_not() {
     let (mut polls, mut shared) = (0, 0);
-    let runs = if cfg!(debug_assertions) { 60 } else { 6_000 };
-    for (seed, counters) in
-        (0..runs).flat_map(|seed| [Counters::None, Counters::Original, Counters::Fixed].map(|of| (seed, of)))
-    {
+    let runs = if cfg!(debug_assertions) { 60 } else { 1_000 };
+    for (seed, counters) in seeds(runs) {
         fastrand::seed(seed);
         let mut model = StreamModel::new(counters);
         let mut saved = model.clone();
         let (mut sharing, mut deriving) = (Watcher::new(), Watcher::new());
         for _ in 0..150 {
-            change_a_little(&mut sharing, &mut model, &mut saved);
+            let times = [0, 1_000, 10_000, 10_000, 10_000, 30_000, 100_000];
+            change_now_and_then((&mut sharing, &mut model, &mut saved), times, (12, 13));
             (deriving.epoch, deriving.is_late) = (sharing.epoch, sharing.is_late);
             let (mut same, random, is_busy) = (model.clone(), fastrand::u64(..), fastrand::u32(..8) == 0);
             let before = sharing.report.clone();
@@ -573,39 +582,18 @@ fn forget_times_of_polls(stream: &mut StreamReport) {
     }
 }
 
-/// Changes something in one of many polls, and lets time pass.
-fn change_seldom(watch: &mut Watcher, model: &mut StreamModel, saved: &mut StreamModel) {
-    if fastrand::u32(..60) == 0 {
-        (0..fastrand::u32(1..8)).for_each(|_| model.disturb());
-    }
-    model.clock_ms += [5_000, 10_000, 10_000, 30_000][fastrand::usize(..4)];
-    match fastrand::u32(..300) {
-        0 => watch.epoch += 1,
-        1 => *saved = model.clone(),
-        2 => {
-            model.restart_from(saved);
-            watch.epoch += 1;
-        }
-        3 => watch.is_late = true,
-        4 => model.clock_ms += 100_000,
-        5 => model.clock_ms += 4_000_000,
-        _ => watch.is_late = false,
-    }
-}
-
 #[test]
 fn a_stream_that_is_not_derived_while_it_repeats_itself_shows_what_a_derivation_would() {
     let (mut polls, mut repeated) = (0, 0);
-    let runs = if cfg!(debug_assertions) { 40 } else { 6_000 };
-    for (seed, counters) in
-        (0..runs).flat_map(|seed| [Counters::None, Counters::Original, Counters::Fixed].map(|of| (seed, of)))
-    {
+    let runs = if cfg!(debug_assertions) { 40 } else { 1_000 };
+    for (seed, counters) in seeds(runs) {
         fastrand::seed(seed);
         let mut model = StreamModel::new(counters);
         let mut saved = model.clone();
         let (mut resting, mut deriving) = (Watcher::new(), Watcher::new());
         for poll in 0..400 {
-            change_seldom(&mut resting, &mut model, &mut saved);
+            let times = [5_000, 5_000, 10_000, 10_000, 10_000, 30_000, 30_000];
+            change_now_and_then((&mut resting, &mut model, &mut saved), times, (60, 50));
             (deriving.epoch, deriving.is_late) = (resting.epoch, resting.is_late);
             let random = fastrand::u64(..);
             fastrand::seed(random);
