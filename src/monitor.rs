@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use crate::alert::evaluator::{PollReading, TargetUp};
 use crate::monitor::alerting::Alerting;
-use crate::monitor::published::{Publisher, TargetState};
+use crate::monitor::published::{NewReport, Publisher, TargetState};
 use crate::monitor::schedule::{BACKOFF, Schedule};
 use crate::monitor::settings::{SettingsReceiver, TargetSettings};
 use crate::poller::error::PollError;
@@ -175,25 +175,30 @@ impl Monitor {
         self.publisher.set_node(self.poller.node_address());
         self.publisher.set_server(self.poller.node_identity());
         self.publisher.note_restarts(self.poller.nodes());
-        match outcome {
+        let report = match outcome {
             Ok(polled) => {
                 self.failures = 0;
                 // Before the report, so that what a reader has seen outlasts a restart.
                 self.publisher.set_remembered(self.poller.remembered().collect());
-                self.publisher.publish(Arc::clone(&polled.report), polled.read_at).await;
+                match self.publisher.prepare(Arc::clone(&polled.report), polled.read_at).await {
+                    Some(prepared) => NewReport::Read(prepared),
+                    None => return,
+                }
             }
             Err(_) => {
                 self.failures = self.failures.saturating_add(1);
-                self.publisher.note_failure(self.poller.fresh_report());
+                NewReport::Failed { fresh: self.poller.fresh_report() }
             }
-        }
-        // A reader that sees the poll counted also sees its report.
+        };
         let (elapsed, problem) = (now() - began, problem(outcome));
-        self.metrics.observe_poll(result, elapsed);
-        if let Some(error) = error {
-            self.metrics.count_errors(error.reason(), 1);
+        {
+            let _one_step = self.metrics.publication();
+            self.metrics.observe_poll(result, elapsed);
+            if let Some(error) = error {
+                self.metrics.count_errors(error.reason(), 1);
+            }
+            self.publisher.publish(report, has_answered(outcome), problem.clone());
         }
-        self.publisher.set_outcome(has_answered(outcome), problem.clone());
         let target_name = &self.settings.target.name;
         let unchanged_streams = outcome.as_ref().ok().map(|polled| polled.unchanged_streams);
         debug!(%target_name, result = result.as_str(), elapsed_ms = elapsed.as_millis(), unchanged_streams, "polled");
@@ -227,7 +232,7 @@ impl Monitor {
     fn note_lost(&mut self, error: &PollError) {
         self.failures = self.failures.saturating_add(1);
         self.metrics.count_errors(error.reason(), 1);
-        self.publisher.set_outcome(false, Some(error.to_string()));
+        self.publisher.publish_loss(error.to_string());
         self.log_problem(PollResult::Failed, false, Some(error.to_string()));
     }
 

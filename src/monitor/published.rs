@@ -86,6 +86,57 @@ impl TargetState {
     }
 }
 
+impl TargetState {
+    fn note_report(&mut self, Prepared { published, events, last_read }: Prepared) {
+        (self.history, self.events) = (Arc::clone(&published.last_history), events);
+        (self.published, self.restored, self.last_read) = (Some(published), None, Some(last_read));
+    }
+
+    /// Adds a failed poll to the history, and leaves of the last report what is `fresh`.
+    fn note_failure(&mut self, fresh: Option<Arc<Report>>, families: &mut FamilyFold, labels: &SeriesLabels) {
+        let mut history = self.history.after_failure(unix_time());
+        if let (Some(published), Some(report)) = (&mut self.published, fresh)
+            && published.report != report
+        {
+            history.follow(&report, &published.report);
+            published.series = Arc::new(TargetSeries::new(labels.clone(), families.fold(&report)));
+            published.report = report;
+        }
+        self.history = Arc::new(history);
+    }
+
+    fn note_outcome(&mut self, is_up: bool, problem: Option<String>) {
+        if self.was_tried && self.is_up != is_up {
+            let (severity, text) = match is_up {
+                true => (Severity::Good, "the target can be read again"),
+                false => (Severity::Bad, "the target cannot be read"),
+            };
+            Arc::make_mut(&mut self.events).note(unix_time(), severity, text.to_owned());
+        }
+        (self.was_tried, self.is_up, self.problem) = (true, is_up, problem);
+    }
+}
+
+/// Everything that a poll has read.
+#[derive(Debug)]
+pub(super) enum NewReport {
+    Read(Prepared),
+    /// Nothing. The last report stays until it is too old, and until then what is `fresh` of it.
+    Failed {
+        fresh: Option<Arc<Report>>,
+    },
+}
+
+/// A report that is ready to be published.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    published: Published,
+    /// The events up to that report.
+    events: Arc<EventLog>,
+    /// When the poll ended, since the Unix epoch.
+    last_read: Duration,
+}
+
 /// Writes a target's [`TargetState`].
 #[derive(Debug)]
 pub(super) struct Publisher {
@@ -212,38 +263,30 @@ impl Publisher {
         self.state.borrow().published.as_ref().map(|published| Arc::clone(published.series.report()))
     }
 
-    pub(super) fn set_outcome(&self, is_up: bool, problem: Option<String>) {
-        self.metrics.set_up(is_up);
-        self.state.send_modify(|state| {
-            if state.was_tried && state.is_up != is_up {
-                let (severity, text) = match is_up {
-                    true => (Severity::Good, "the target can be read again"),
-                    false => (Severity::Bad, "the target cannot be read"),
-                };
-                Arc::make_mut(&mut state.events).note(unix_time(), severity, text.to_owned());
+    /// Publishes the outcome of a poll in one step.
+    pub(super) fn publish(&mut self, report: NewReport, is_up: bool, problem: Option<String>) {
+        let Self { families, labels, state, metrics, .. } = self;
+        metrics.set_up(is_up);
+        state.send_modify(|state| {
+            match report {
+                NewReport::Read(prepared) => {
+                    metrics.set_last_successful_poll(prepared.last_read);
+                    state.note_report(prepared);
+                }
+                NewReport::Failed { fresh } => state.note_failure(fresh, families, labels),
             }
-            (state.was_tried, state.is_up, state.problem) = (true, is_up, problem);
+            state.note_outcome(is_up, problem);
         });
     }
 
-    /// Adds a failed poll to the history. The last report stays until it is too old, and until then what is `fresh` of it.
-    pub(super) fn note_failure(&mut self, fresh: Option<Arc<Report>>) {
-        let (families, labels) = (&mut self.families, &self.labels);
-        self.state.send_modify(|state| {
-            let mut history = state.history.after_failure(unix_time());
-            if let (Some(published), Some(report)) = (&mut state.published, fresh)
-                && published.report != report
-            {
-                history.follow(&report, &published.report);
-                published.series = Arc::new(TargetSeries::new(labels.clone(), families.fold(&report)));
-                published.report = report;
-            }
-            state.history = Arc::new(history);
-        });
+    /// Publishes that the target cannot be reached, though no poll has found out.
+    pub(super) fn publish_loss(&self, problem: String) {
+        self.metrics.set_up(false);
+        self.state.send_modify(|state| state.note_outcome(false, Some(problem)));
     }
 
-    /// Publishes a report of streams that were read at `read_at` or earlier.
-    pub(super) async fn publish(&mut self, report: Arc<Report>, read_at: Instant) {
+    /// Prepares a report of streams that were read at `read_at` or earlier. Returns `None` while the program ends.
+    pub(super) async fn prepare(&mut self, report: Arc<Report>, read_at: Instant) -> Option<Prepared> {
         let before = self.state.borrow().clone();
         let (last_read, shown) = (unix_time(), Arc::clone(&report));
         let mut families = std::mem::take(&mut self.families);
@@ -260,20 +303,16 @@ impl Publisher {
             (history, events, folded, families)
         });
         // The task fails only while the runtime shuts down.
-        let Ok((history, events, folded, families)) = made.await else { return };
+        let (history, events, folded, families) = made.await.ok()?;
         self.families = families;
         let series = Arc::new(TargetSeries::new(self.labels.clone(), folded));
         let Poll { interval, timeout, stale_after, .. } = self.settings.poll;
         let stale = read_at + stale_after;
         // The next poll begins within two intervals; connecting and reading have a deadline each.
         let overdue = stale + 2 * (interval + timeout);
-        self.metrics.set_last_successful_poll(last_read);
-        self.state.send_modify(|state| {
-            let (last, last_history) = (Arc::clone(&report), Arc::clone(&history));
-            let published = Published { report, last, last_history, series, stale, overdue };
-            (state.published, state.restored) = (Some(published), None);
-            (state.last_read, state.history, state.events) = (Some(last_read), history, events);
-        });
+        let (last, last_history) = (Arc::clone(&report), history);
+        let published = Published { report, last, last_history, series, stale, overdue };
+        Some(Prepared { published, events, last_read })
     }
 }
 

@@ -10,7 +10,7 @@ pub mod target;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
@@ -53,6 +53,8 @@ pub struct SelfMetrics {
     tasks: IntGauge,
     reloaded: IntGauge,
     reloaded_at: Gauge,
+    /// Held while the outcome of a poll is published, and while a page is gathered.
+    publication: Arc<RwLock<()>>,
 }
 
 impl SelfMetrics {
@@ -169,6 +171,7 @@ impl SelfMetrics {
             )?)?,
             registry: registry.clone(),
             names: Arc::default(),
+            publication: Arc::default(),
         };
         let build_info =
             register.gauges("streamgauge_build_info", "1, with the version as a label.", &["version"])?;
@@ -197,6 +200,12 @@ impl SelfMetrics {
     /// It is exported already.
     pub fn add_redis_up(&self) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(self.redis_up.clone()))
+    }
+
+    /// Waits until no outcome of a poll is being published. None is while the guard lives, so that what is read meanwhile is
+    /// of the same polls.
+    pub fn between_publications(&self) -> RwLockReadGuard<'_, ()> {
+        self.publication.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records that a configuration is in force since `at`, in time since the Unix epoch.

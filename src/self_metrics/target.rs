@@ -1,5 +1,6 @@
 //! The metrics of one target.
 
+use std::sync::{PoisonError, RwLockWriteGuard};
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -89,6 +90,11 @@ impl TargetMetrics {
     pub fn forget_node(&self, node: &str) {
         // A node that has never answered has no series.
         let _ = self.all.node_up.remove_label_values(&self.values(Some(node)));
+    }
+
+    /// Keeps pages from being gathered until the guard is dropped, so that none shows a part of the outcome of a poll.
+    pub fn publication(&self) -> RwLockWriteGuard<'_, ()> {
+        self.all.publication.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records the end of a poll.

@@ -16,7 +16,7 @@ use crate::support::series::{TARGET_UP, errors, group, polls, up};
 use crate::support::server::free_port;
 use crate::support::servers::{Program, all, newest, with_tls};
 use crate::support::wait::wait_until;
-use crate::support::watch::{is_up, until_within};
+use crate::support::watch::{is_up, summary, until_within};
 use crate::tls::own;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -244,26 +244,34 @@ async fn each_node_that_cannot_be_reached_is_named_when_none_can() {
     }
 }
 
-#[tokio::test]
-async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
-    const KEYS: usize = 30;
+/// Returns a cluster with this many streams, and the proxy by which its first master is reached, as all masters tell.
+async fn behind_proxy(streams: usize) -> (Cluster, FaultyProxy) {
     let cluster = Cluster::start(newest(), 0, &[]).await;
-    let keys: Vec<_> = (0..KEYS).map(|n| format!("s{n}")).collect();
-    let mut of_node = [Vec::new(), Vec::new(), Vec::new()];
-    for key in &keys {
-        cluster.run(key, STREAM).await;
-        of_node[Cluster::first_owner(cluster.slot(key).await)].push(key.as_str());
+    for number in 0..streams {
+        cluster.run(&format!("s{number}"), STREAM).await;
     }
-    // The exporter reaches the first master by a proxy, as all of them tell it.
-    let hanging = &cluster.nodes[0];
-    let proxy = FaultyProxy::before(hanging.address(), ProxyMode::Forward).await;
+    let proxied = &cluster.nodes[0];
+    let proxy = FaultyProxy::before(proxied.address(), ProxyMode::Forward).await;
     let port = proxy.address.port().to_string();
-    hanging.command::<()>(&["CONFIG", "SET", "cluster-announce-port", &port]).await;
+    proxied.command::<()>(&["CONFIG", "SET", "cluster-announce-port", &port]).await;
     for node in &cluster.nodes {
         wait_until(SOON, "the port is known", async || {
             node.command::<String>(&["CLUSTER", "NODES"]).await.contains(&format!("127.0.0.1:{port}@"))
         })
         .await;
+    }
+    (cluster, proxy)
+}
+
+#[tokio::test]
+async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
+    const KEYS: usize = 30;
+    let (cluster, proxy) = behind_proxy(KEYS).await;
+    let hanging = &cluster.nodes[0];
+    let keys: Vec<_> = (0..KEYS).map(|n| format!("s{n}")).collect();
+    let mut of_node = [Vec::new(), Vec::new(), Vec::new()];
+    for key in &keys {
+        of_node[Cluster::first_owner(cluster.slot(key).await)].push(key.as_str());
     }
     let poll = "poll: {interval: 3s, timeout: 2900ms, stale_after: 1m, discovery_interval: 1s}\n";
     let exporter = serving(&target(&cluster).replace(POLL, poll)).await;
@@ -300,6 +308,40 @@ async fn a_master_that_hangs_on_xinfo_keeps_no_other_from_being_read_whole() {
         is_up(metrics) && keys.iter().all(|key| is_there(metrics, &key.as_str()))
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_page_shows_the_report_and_the_metrics_of_one_poll() {
+    let (cluster, proxy) = behind_proxy(9).await;
+    let away = &cluster.nodes[0];
+    let poll = "poll: {interval: 100ms, timeout: 90ms, stale_after: 1m, discovery_interval: 1h}\n";
+    let exporter = serving(&target(&cluster).replace(POLL, poll)).await;
+    let all_up = |metrics: &Metrics| {
+        let streams = named(metrics, "redis_stream_up");
+        streams.len() == 9 && streams.values().all(|up| *up == 1.0)
+    };
+    until_within(SOON, &exporter, "all streams", all_up).await;
+
+    let scrapes = async || loop {
+        let page = exporter.metrics().await;
+        // A loaded machine may not answer in time: then streams that were read before the deadline stay up.
+        assert!(is_up(&page) == all_up(&page) || page[&errors("timeout")] > 0.0, "{}", summary(&page));
+    };
+    let outages = async {
+        for _ in 0..20 {
+            proxy.set_mode(ProxyMode::Reset);
+            away.command::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+            until_within(SOON, &exporter, "a node is away", |page| !is_up(page)).await;
+            proxy.set_mode(ProxyMode::Forward);
+            until_within(SOON, &exporter, "all nodes are back", is_up).await;
+        }
+    };
+    tokio::select! {
+        () = outages => {}
+        () = scrapes() => {}
+        () = scrapes() => {}
+        () = scrapes() => {}
+    }
 }
 
 #[tokio::test]

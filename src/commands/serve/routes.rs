@@ -35,7 +35,8 @@ use crate::commands::serve::reload::Requests;
 use crate::commands::serve::target_tasks::Targets;
 use crate::commands::target_events::target_events;
 use crate::commands::target_snapshots::target_snapshots;
-use crate::exposition::render::{FamilySelection, compressed, write_plain};
+use crate::exposition::alerts::AlertSeries;
+use crate::exposition::render::{FamilySelection, TargetSeries, compressed, write_plain};
 use crate::format::unicode::printable;
 use crate::http::body::Body;
 use crate::http::encoding::Encoding;
@@ -125,6 +126,14 @@ impl Routes for App {
     }
 }
 
+/// Everything that a page of metrics is written from, of one moment.
+struct Gathered {
+    /// The text of the exporter's own metrics.
+    own: Vec<u8>,
+    series: Vec<Arc<TargetSeries>>,
+    alerts: Vec<Arc<AlertSeries>>,
+}
+
 /// The routes of `web.probe_listen`.
 pub(super) struct Probes(pub(super) Arc<App>);
 
@@ -161,24 +170,31 @@ impl App {
         Reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("not polled yet: {}\n", waiting.join(", ")))
     }
 
+    /// Gathers what `/metrics` shows of all targets, or of one.
+    fn gather(&self, only: Option<&str>) -> Result<Gathered, prometheus::Error> {
+        let is_excluded = |name: &str| self.excluded.iter().any(|glob| glob.matches(name.as_bytes()));
+        self.metrics.set_tasks(Handle::current().metrics().num_alive_tasks());
+        let (_of_one_time, now) = (self.metrics.between_publications(), now());
+        Ok(Gathered {
+            own: self.metrics.render(only, is_excluded)?,
+            series: self.read(only, |state| state.fresh(now).map(|published| Arc::clone(&published.series))),
+            alerts: self.read(only, |state| Some(Arc::clone(&state.alerts.series))),
+        })
+    }
+
     async fn metrics(&self, request: &Request) -> Reply {
         let only = request.parameters("target").next();
         if let Some(name) = only.filter(|name| self.targets().iter().all(|(labels, _)| labels.name != *name))
         {
             return Reply::text(StatusCode::NOT_FOUND, format!("there is no target {name:?}\n"));
         }
-        let is_excluded = |name: &str| self.excluded.iter().any(|glob| glob.matches(name.as_bytes()));
-        self.metrics.set_tasks(Handle::current().metrics().num_alive_tasks());
-        let own = match self.metrics.render(only, is_excluded) {
-            Ok(own) => own,
+        let Gathered { own, series, alerts } = match self.gather(only) {
+            Ok(gathered) => gathered,
             Err(error) => {
                 error!(%error, "cannot render the exporter's own metrics");
                 return Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot render own metrics\n");
             }
         };
-        let now = now();
-        let series = self.read(only, |state| state.fresh(now).map(|published| Arc::clone(&published.series)));
-        let alerts = self.read(only, |state| Some(Arc::clone(&state.alerts.series)));
         let families = Arc::clone(&self.families);
         let body = match request.encoding {
             Encoding::Gzip => {
