@@ -102,13 +102,13 @@ impl SavedGroup {
 }
 
 fn saved_counts(counts: &ConsumerCounts) -> Option<(u64, Vec<(u64, u64)>)> {
-    let changes: Vec<_> = counts.changes.iter().map(|(since, number)| (since.as_secs(), *number)).collect();
-    (!changes.is_empty()).then_some((counts.noted_at.as_secs(), changes))
+    let changes: Vec<_> = counts.changes().map(|(since, number)| (since.as_secs(), number)).collect();
+    (!changes.is_empty()).then_some((counts.noted_at().as_secs(), changes))
 }
 
 fn remembered_counts((noted_at, changes): &(u64, Vec<(u64, u64)>)) -> ConsumerCounts {
     let changes = changes.iter().map(|(since, number)| (Duration::from_secs(*since), *number));
-    ConsumerCounts { noted_at: Duration::from_secs(*noted_at), changes: changes.collect() }
+    ConsumerCounts::known(Duration::from_secs(*noted_at), changes)
 }
 
 /// Why a state file is not used.
@@ -452,10 +452,10 @@ mod tests {
             group: Name::from("batch"),
             pause: Some(pause),
             status: Some(DatedStatus { status: Status::Stuck, since: NOW - Duration::from_secs(99) }),
-            consumers: ConsumerCounts {
-                noted_at: NOW,
-                changes: vec![(NOW - Duration::from_secs(90_000), 3), (NOW - Duration::from_secs(7_200), 17)],
-            },
+            consumers: ConsumerCounts::known(
+                NOW,
+                [(NOW - Duration::from_secs(90_000), 3), (NOW - Duration::from_secs(7_200), 17)],
+            ),
         };
         let groups = vec![SavedGroup::of(&target("db0"), &known, NOW)];
         save(&path, &SavedState { groups, ..state(Vec::new()) }).unwrap();

@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::checkpoints::{Checkpoint, Checkpoints};
+use crate::poll_time::PollTime;
 use crate::question::EntryRange;
 use crate::stream_change::StreamChange;
 use redis_stream_core::id::StreamId;
@@ -32,9 +33,9 @@ pub(super) fn oldest_due(checkpoints: &Checkpoints, now: Duration, period: Durat
 }
 
 fn due(checkpoints: &Checkpoints, now: Duration, period: Duration) -> impl Iterator<Item = DueAudit> + '_ {
-    let is_due = move |checkpoint: &Checkpoint| now.abs_diff(checkpoint.counted_at) >= period;
+    let is_due = move |checkpoint: &Checkpoint| now.abs_diff(checkpoint.counted_at.get()) >= period;
     checkpoints.pairs().filter(move |(checkpoint, _)| is_due(checkpoint)).map(|(checkpoint, next)| DueAudit {
-        counted_at: checkpoint.counted_at,
+        counted_at: checkpoint.counted_at.get(),
         from: checkpoint.id,
         until: next.id,
         // Never below 0 if the checkpoints are right. If they are not, the count will differ.
@@ -59,7 +60,7 @@ impl PartialAudit {
         let Some(checkpoint) = checkpoints.at(self.from).copied() else { return };
         if since.is_intact_above(self.from) {
             checkpoints.put(self.from, checkpoint.entries_above, self.checked_at);
-            checkpoints.put(self.end.id, self.end.entries_above, self.end.counted_at);
+            checkpoints.put(self.end.id, self.end.entries_above, self.end.counted_at.get());
         }
     }
 }
@@ -95,7 +96,7 @@ pub(super) fn check(
         let end = Checkpoint {
             id: last,
             entries_above: checkpoint.entries_above.saturating_sub(count),
-            counted_at: due.counted_at,
+            counted_at: PollTime::of(due.counted_at),
         };
         return AuditResult::HoldsSoFar(PartialAudit { from: checkpoint.id, checked_at: now, end });
     }
@@ -156,7 +157,7 @@ mod tests {
             let mut checkpoints = checkpoints.clone();
             let result = check(&mut checkpoints, &due, at_most, &entries(count, 60), NOW);
             assert_eq!(result, expected, "{count} of at most {at_most}");
-            assert_eq!(checkpoints.at(id(10)).unwrap().counted_at == NOW, result == AuditResult::Holds);
+            assert_eq!(checkpoints.at(id(10)).unwrap().counted_at.get() == NOW, result == AuditResult::Holds);
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::poll_time::PollTime;
+
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time without a reading after which nothing is known of the time before.
@@ -11,36 +13,61 @@ const MAX_GAP: Duration = Duration::from_secs(6 * 60 * 60);
 /// most groups and 26 pairs at most. Times are by the server's clock, since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerCounts {
-    /// Time of the last reading that was noted.
-    pub noted_at: Duration,
-    /// Numbers of consumers and the times since which they were found, the oldest first. All but the first are younger
-    /// than a day.
-    pub changes: Vec<(Duration, u64)>,
+    /// `None` before the first one was noted.
+    noted_at: Option<PollTime>,
+    /// The oldest first. All but the first are younger than a day. Not a `Vec`, since it changes once an hour at most.
+    changes: Box<[ConsumerCount]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ConsumerCount {
+    since: PollTime,
+    consumers: u64,
 }
 
 impl ConsumerCounts {
+    /// Returns what was known before: the time of the last reading that was noted, and numbers of consumers with the times
+    /// since which they were found, the oldest first.
+    pub fn known(noted_at: Duration, changes: impl IntoIterator<Item = (Duration, u64)>) -> Self {
+        let count = |(since, consumers)| ConsumerCount { since: PollTime::of(since), consumers };
+        Self { noted_at: Some(PollTime::of(noted_at)), changes: changes.into_iter().map(count).collect() }
+    }
+
+    /// Returns the time of the last reading that was noted; zero if none was.
+    #[must_use]
+    pub fn noted_at(&self) -> Duration {
+        self.noted_at.map_or(Duration::ZERO, PollTime::get)
+    }
+
+    /// Returns numbers of consumers and the times since which they were found, the oldest first. All but the first are
+    /// younger than a day.
+    pub fn changes(&self) -> impl Iterator<Item = (Duration, u64)> {
+        self.changes.iter().map(|count| (count.since.get(), count.consumers))
+    }
+
     /// Notes a reading, if the last one that was noted is an hour old.
     pub(crate) fn note(&mut self, now: Duration, consumers: u64) {
-        let is_continued = self.noted_at <= now && now - self.noted_at <= MAX_GAP;
-        if !is_continued {
-            self.changes.clear();
-        }
-        if !self.changes.is_empty() && now - self.noted_at < HOUR {
+        let noted_at = self.noted_at();
+        let is_continued = noted_at <= now && now - noted_at <= MAX_GAP;
+        if is_continued && !self.changes.is_empty() && now - noted_at < HOUR {
             return;
         }
-        self.noted_at = now;
-        if self.changes.last().is_none_or(|(_, last)| *last != consumers) {
-            self.changes.push((now, consumers));
+        self.noted_at = Some(PollTime::of(now));
+        let known = if is_continued { &*self.changes } else { &[] };
+        let is_old = |count: &&ConsumerCount| count.since.until(now) >= DAY;
+        let known = &known[known.iter().filter(is_old).count().saturating_sub(1)..];
+        let is_new = known.last().is_none_or(|last| last.consumers != consumers);
+        if is_new || known.len() < self.changes.len() {
+            let new = is_new.then_some(ConsumerCount { since: PollTime::of(now), consumers });
+            self.changes = known.iter().copied().chain(new).collect();
         }
-        let old = self.changes.iter().filter(|(since, _)| now.saturating_sub(*since) >= DAY).count();
-        self.changes.drain(..old.saturating_sub(1));
     }
 
     /// Returns how many more consumers there are now than a day ago; `None` if the group was not observed for so long.
     pub(crate) fn growth(&self, now: Duration, consumers: u64) -> Option<u64> {
-        let is_old = |(since, _): &&(Duration, u64)| now.saturating_sub(*since) >= DAY;
-        let (_, before) = self.changes.iter().rev().find(is_old)?;
-        Some(consumers.saturating_sub(*before))
+        let is_old = |count: &&ConsumerCount| count.since.until(now) >= DAY;
+        let before = self.changes.iter().rev().find(is_old)?;
+        Some(consumers.saturating_sub(before.consumers))
     }
 
     /// Returns true if the number has changed within the day.

@@ -166,7 +166,7 @@ impl<'a> Derivation<'a> {
             }
             (QuestionPurpose::ManyConsumers(at), answer) => {
                 let max_idle = stream.reading.consumer_limit.max_idle;
-                let many = &mut stream.groups[at].cache.consumers.many;
+                let many = stream.groups[at].cache.many_consumers.get_or_insert_default();
                 match answer {
                     Answer::Late => many.note_late(),
                     Answer::Consumers(found) => many.note(Some(SilentConsumers::of(&found, max_idle))),

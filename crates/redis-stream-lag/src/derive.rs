@@ -178,7 +178,7 @@ fn next_cache(mut stream: StreamState<'_>) -> Box<StreamCache> {
 fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, mut open: GroupState) -> Box<GroupCache> {
     let position = group.last_delivered;
     let checkpoint = stream.cache.checkpoints.at(position);
-    let counted_at = checkpoint.map_or(stream.info.time, |checkpoint| checkpoint.counted_at);
+    let counted_at = checkpoint.map_or(stream.info.time, |checkpoint| checkpoint.counted_at.get());
     let lag = stream.lag(position);
     let trusted_counters = lag.and_then(|lag| TrustedCounters::check(stream.info, group, lag, counted_at));
     let deleted_pending = match (open.oldest_pending, open.deleted_pending.known()) {
@@ -307,7 +307,7 @@ fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Durati
                 {
                     history.rhythm = rhythm;
                     status.into_iter().for_each(|status| history.restore_status(status));
-                    open.cache.consumers.counts = consumers;
+                    open.cache.consumer_counts = consumers;
                 }
                 history
             }
@@ -320,7 +320,7 @@ fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Durati
             }
         };
         let history = open.cache.history.insert(history);
-        open.cache.consumers.counts.note(info.time, group.consumers);
+        open.cache.consumer_counts.note(info.time, group.consumers);
         let view = HistoryWindow { history, sample: &sample, window };
         open.is_losing = view.is_recent(view.history.lost_at);
         let status = status::evaluate(&view);
@@ -510,7 +510,7 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
         pending_orphaned: pending_orphaned(group, open, info),
         pending_census: census(group, open).and_then(|census| census.reading(info.time)),
         consumers: group.consumers,
-        consumers_growth: open.cache.consumers.counts.growth(info.time, group.consumers),
+        consumers_growth: open.cache.consumer_counts.growth(info.time, group.consumers),
         silent_consumers: silent_consumers(group, open, stream.reading.consumer_limit.max_idle),
         entries_lost: info
             .entries_added
@@ -666,7 +666,8 @@ fn each_consumer<'a>(group: &'a GroupInfo, open: &'a GroupState) -> Option<&'a [
 fn silent_consumers(group: &GroupInfo, open: &GroupState, max_idle: Duration) -> Option<SilentConsumers> {
     match group.each_consumer {
         ConsumersReading::TooMany => {
-            open.cache.consumers.many.answer().filter(|_| group.consumers <= MAX_LISTED)
+            let many = open.cache.many_consumers.as_ref().filter(|_| group.consumers <= MAX_LISTED);
+            many.and_then(|many| many.answer())
         }
         ConsumersReading::Open | ConsumersReading::Read(_) if group.consumers == 0 => {
             Some(SilentConsumers::default())

@@ -8,10 +8,13 @@
 use std::time::Duration;
 
 use crate::report::EntryRate;
+use crate::timeline::Timeline;
 use redis_stream_core::id::StreamId;
 
 /// Number of points in a window from which rates are measured.
 const POINTS_PER_WINDOW: u32 = 4;
+/// Number of gaps between the points that are kept: those of a window, the one before it, and the present one.
+const GAPS: usize = POINTS_PER_WINDOW as usize;
 
 /// A group in one reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +44,12 @@ pub(crate) struct Flow {
     /// The position in the last reading.
     position: StreamId,
     /// Readings with an exact lag, the oldest first: one a window ago or, at first, the oldest, and those since.
-    points: Vec<FlowPoint>,
+    points: Timeline<FlowPoint, GAPS>,
 }
 
 /// A reading that shows which entries are not ahead of the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct CountedReading {
-    position: StreamId,
     not_ahead: u64,
     lost: u64,
     pending: u64,
@@ -67,10 +69,9 @@ impl HeldCount {
     }
 }
 
-/// Milliseconds rather than a [`Duration`], and 0 for what server 6.2 does not report, save half the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FlowPoint {
-    at_ms: u64,
+    /// 0 on server 6.2, which does not report it.
     added: u64,
     delivered: u64,
     lag: u64,
@@ -94,8 +95,8 @@ impl Flow {
     }
 
     fn count(&mut self, reading: &FlowReading, not_ahead: u64) {
-        let &FlowReading { position, lost, pending, .. } = reading;
-        let now = CountedReading { position, not_ahead, lost, pending };
+        let &FlowReading { lost, pending, .. } = reading;
+        let now = CountedReading { not_ahead, lost, pending };
         let Some(before) = self.last.replace(now) else { return };
         let growth = |now: u64, before: u64| now.cast_signed().saturating_sub(before.cast_signed());
         let passed = growth(not_ahead, before.not_ahead);
@@ -109,38 +110,28 @@ impl Flow {
     }
 
     fn note_point(&mut self, reading: &FlowReading, lag: u64, window: Duration) {
-        let point = FlowPoint {
-            at_ms: millis(reading.at),
-            added: reading.added.unwrap_or(0),
-            delivered: self.delivered.highest,
-            lag,
-        };
-        if self.points.last().is_some_and(|last| point.added < last.added) {
+        let delivered = self.delivered.highest;
+        let point = FlowPoint { added: reading.added.unwrap_or(0), delivered, lag };
+        if self.points.last().is_some_and(|(_, last)| point.added < last.added) {
             self.points.clear();
         }
-        let age = |of: &FlowPoint| Duration::from_millis(point.at_ms.saturating_sub(of.at_ms));
-        while self.points.get(1).is_some_and(|second| age(second) >= window) {
-            self.points.remove(0);
-        }
-        let is_due = |last: &FlowPoint| age(last) >= window / POINTS_PER_WINDOW;
-        if self.points.last().is_none_or(is_due) {
-            if self.points.capacity() == 0 {
-                // Those of a window, the one before it, and this one.
-                self.points.reserve_exact(POINTS_PER_WINDOW as usize + 2);
-            }
-            self.points.push(point);
+        let age = |at: Duration| Duration::from_millis(millis(reading.at).saturating_sub(millis(at)));
+        let is_old = |at: &Duration| age(*at) >= window;
+        let old = self.points.times().skip(1).take_while(is_old).count();
+        self.points.drop_first(old);
+        if self.points.last().is_none_or(|(last, _)| age(last) >= window / POINTS_PER_WINDOW) {
+            self.points.push(reading.at, point);
         }
     }
 
     /// Returns true if several readings of the last window show the same.
     pub(crate) fn is_constant(&self) -> bool {
-        let values = |point: &FlowPoint| (point.added, point.delivered, point.lag);
-        self.points.len() > 1 && self.points.windows(2).all(|pair| values(&pair[0]) == values(&pair[1]))
+        self.points.len() > 1 && self.points.is_constant()
     }
 
     /// Takes the readings of the last window for those of a later one, of the same values.
     pub(crate) fn repeat(&mut self, later: Duration) {
-        self.points.iter_mut().for_each(|point| point.at_ms += millis(later));
+        self.points.shift(later);
     }
 
     /// Restarts the rates after a time without readings.
@@ -189,8 +180,8 @@ impl Flow {
 
     /// Returns the point that rates are measured from, and the time since. A quarter of a window is enough at first.
     fn base(&self, reading: &FlowReading, window: Duration) -> Option<(FlowPoint, Duration)> {
-        let base = *self.points.first()?;
-        let time = Duration::from_millis(millis(reading.at).saturating_sub(base.at_ms));
+        let (at, base) = self.points.first()?;
+        let time = Duration::from_millis(millis(reading.at).saturating_sub(millis(at)));
         (time >= window / POINTS_PER_WINDOW && !time.is_zero()).then_some((base, time))
     }
 }

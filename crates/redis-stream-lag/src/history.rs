@@ -12,12 +12,14 @@ use crate::poll_time::PollTime;
 use crate::question::PendingEntry;
 use crate::report::{GroupStatus, HistoryCoverage, Lag, Status};
 use crate::rhythm::Rhythm;
+use crate::timeline::Timeline;
 use redis_stream_core::id::StreamId;
 
 /// Number of lags kept per window, evenly spaced.
 const POINTS_PER_WINDOW: u32 = 12;
-/// Number of lags by which the space for them grows.
-const POINTS_STEP: usize = 4;
+/// Number of gaps between the lags that are kept: at most 13 lags of a window, since a lag may be a tenth early, and the
+/// one before it.
+const GAPS: usize = POINTS_PER_WINDOW as usize + 1;
 /// The part of a window (one twentieth) by which a condition may fall short of it. Polls come a little early or late;
 /// without a tolerance, a dead group would be noticed one poll later half of the time.
 const TOLERANCE: u32 = 20;
@@ -137,7 +139,7 @@ pub(super) struct History {
     clock_basis_ms: (u64, u64),
     /// Lags since the group was last caught up, the oldest first. All but the first are within the window; the first
     /// is the last one before it.
-    points: Vec<LagPoint>,
+    points: Timeline<LagPoint, GAPS>,
 }
 
 /// A condition that is the status of a group, and the time at which it began, by the node's clock.
@@ -156,11 +158,9 @@ pub(super) struct TrackedPending {
     pub(super) since: Duration,
 }
 
-/// The lag at one time.
+/// The lag at one time, and what it is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LagPoint {
-    /// Milliseconds, since they take half the memory of a [`Duration`].
-    at_ms: u64,
     lag: Lag,
     newest: StreamId,
     /// entries-added. Never 0, since a point is kept only while entries wait.
@@ -169,16 +169,7 @@ struct LagPoint {
 
 impl LagPoint {
     fn of(sample: &Sample) -> Self {
-        Self {
-            at_ms: millis(sample.at),
-            lag: sample.lag,
-            newest: sample.newest,
-            added: sample.added.and_then(NonZeroU64::new),
-        }
-    }
-
-    fn at(&self) -> Duration {
-        Duration::from_millis(self.at_ms)
+        Self { lag: sample.lag, newest: sample.newest, added: sample.added.and_then(NonZeroU64::new) }
     }
 }
 
@@ -207,7 +198,7 @@ impl History {
             rewound_at: None,
             lost_at: None,
             clock_basis_ms: (millis(sample.at), millis(sample.node_time.saturating_sub(sample.at))),
-            points: Vec::new(),
+            points: Timeline::default(),
         };
         history.note(sample, window);
         history.waited_before_ms = millis(sample.proven_wait);
@@ -262,13 +253,12 @@ impl History {
 
     /// Returns true if the samples of the last window show the same.
     pub(super) fn is_constant(&self) -> bool {
-        let values = |point: &LagPoint| (point.lag, point.newest, point.added);
-        self.points.windows(2).all(|pair| values(&pair[0]) == values(&pair[1]))
+        self.points.is_constant()
     }
 
     /// Takes the samples of the last window for those of a later one, of the same values.
     pub(super) fn repeat(&mut self, later: Duration) {
-        self.points.iter_mut().for_each(|point| point.at_ms += millis(later));
+        self.points.shift(later);
     }
 
     /// Returns true if a condition may begin or end while nothing but time changes, after nothing has changed for more than
@@ -382,7 +372,7 @@ impl History {
         }
         if sample.position != self.position {
             if sample.position > self.position && pause > window / 2 && sample.shows_read_after(pause) {
-                let newest = self.points.last().map_or(sample.newest, |last| last.newest);
+                let newest = self.points.last().map_or(sample.newest, |(_, last)| last.newest);
                 self.rhythm.note_pause(pause, newest);
             }
             self.waited_before_ms = 0;
@@ -416,18 +406,12 @@ impl History {
         if !sample.is_behind() {
             return self.points.clear();
         }
-        let is_old = |point: &&LagPoint| now.saturating_sub(point.at()) >= with_tolerance(window);
-        let old = self.points.iter().take_while(is_old).count();
-        self.points.drain(..old.saturating_sub(1));
-        let is_due = |last: &LagPoint| now.saturating_sub(last.at()) >= window / POINTS_PER_WINDOW * 9 / 10;
+        let is_old = |at: &Duration| now.saturating_sub(*at) >= with_tolerance(window);
+        let old = self.points.times().take_while(is_old).count();
+        self.points.drop_first(old.saturating_sub(1));
+        let is_due = |(last, _)| now.saturating_sub(last) >= window / POINTS_PER_WINDOW * 9 / 10;
         if self.points.last().is_none_or(is_due) {
-            let points = self.points.len();
-            if points == self.points.capacity() {
-                // A few at a time, up to those of a window and the one before it.
-                let left = (POINTS_PER_WINDOW as usize + 1).saturating_sub(points);
-                self.points.reserve_exact(if left == 0 { POINTS_STEP } else { left.min(POINTS_STEP) });
-            }
-            self.points.push(LagPoint::of(sample));
+            self.points.push(now, LagPoint::of(sample));
         }
     }
 }
@@ -512,10 +496,11 @@ impl HistoryWindow<'_> {
 
     /// Returns the exact lags in the window, the oldest first.
     pub(super) fn exact_lags(&self) -> impl Iterator<Item = u64> {
-        let points = self.history.points.iter();
-        let is_point = points.clone().next_back().is_some_and(|last| *last == LagPoint::of(self.sample));
+        let points = &self.history.points;
+        let at = Duration::from_millis(millis(self.sample.at));
+        let is_point = points.last() == Some((at, LagPoint::of(self.sample)));
         let newest = (!is_point).then_some(self.sample.lag);
-        points.map(|point| point.lag).chain(newest).filter_map(Lag::exact)
+        points.values().map(|point| point.lag).chain(newest).filter_map(Lag::exact)
     }
 
     /// Returns the number of entries added in the window. `None` before server 7.0, and if the group was not behind all
@@ -525,8 +510,9 @@ impl HistoryWindow<'_> {
     }
 
     /// Returns the lag a window ago, if entries have waited since.
-    fn base(&self) -> Option<&LagPoint> {
-        self.history.points.first().filter(|point| self.has_lasted(point.at()))
+    fn base(&self) -> Option<LagPoint> {
+        let (at, point) = self.history.points.first()?;
+        self.has_lasted(at).then_some(point)
     }
 }
 
@@ -633,27 +619,98 @@ mod tests {
         }
     }
 
-    fn bytes(history: &History) -> usize {
-        size_of::<History>() + history.points.capacity() * size_of::<LagPoint>()
-    }
-
-    #[test]
-    fn ten_thousand_histories_take_less_than_10_mib() {
-        let history = polled_every(Duration::from_secs(10), WINDOW);
-        assert_eq!(history.points.len(), 13, "each poll of the window, and the last one before it");
-        assert!(bytes(&history) * 10_000 < 10 << 20, "{} bytes", bytes(&history));
-    }
-
     #[test]
     fn a_history_does_not_grow_with_the_number_of_polls() {
+        let history = polled_every(Duration::from_secs(10), WINDOW);
+        assert_eq!(history.points.len(), 13, "each poll of the window, and the last one before it");
         for interval_ms in [10, 700, 1_000, 3_000, 5_000, 7_000, 9_000, 11_000, 20_000] {
             for window in [WINDOW, Duration::from_secs(3_600)] {
                 let history = polled_every(Duration::from_millis(interval_ms), window);
                 let points = history.points.len();
-                assert!((7..=15).contains(&points), "{points} points, {interval_ms} ms, {window:?}");
-                assert!(bytes(&history) < 2_000, "{} bytes", bytes(&history));
-                let ages = history.points.windows(2).map(|pair| pair[1].at() - pair[0].at());
-                assert!(ages.max().unwrap() <= window / 6, "{:?}", history.points);
+                assert!((7..=GAPS + 1).contains(&points), "{points} points, {interval_ms} ms, {window:?}");
+                let times: Vec<_> = history.points.times().collect();
+                let ages = times.windows(2).map(|pair| pair[1] - pair[0]);
+                assert!(ages.max().unwrap() <= window / 6, "{times:?}");
+            }
+        }
+    }
+
+    /// The lags as a list of all points, none of which shares a value or is left out.
+    #[derive(Default)]
+    struct ListedLags(Vec<(u64, LagPoint)>);
+
+    impl ListedLags {
+        fn note(&mut self, sample: &Sample, window: Duration) {
+            if !sample.is_behind() {
+                return self.0.clear();
+            }
+            let age = |(at_ms, _): &(u64, LagPoint)| sample.at.saturating_sub(Duration::from_millis(*at_ms));
+            let old = self.0.iter().take_while(|point| age(point) >= with_tolerance(window)).count();
+            self.0.drain(..old.saturating_sub(1));
+            if self.0.last().is_none_or(|last| age(last) >= window / POINTS_PER_WINDOW * 9 / 10) {
+                self.0.push((millis(sample.at), LagPoint::of(sample)));
+            }
+        }
+
+        fn base(&self, sample: &Sample, window: Duration) -> Option<LagPoint> {
+            let (at_ms, point) = *self.0.first()?;
+            let age = sample.at.saturating_sub(Duration::from_millis(at_ms));
+            (age >= with_tolerance(window)).then_some(point)
+        }
+
+        fn exact_lags(&self, sample: &Sample) -> Vec<u64> {
+            let is_point = self.0.last() == Some(&(millis(sample.at), LagPoint::of(sample)));
+            let newest = (!is_point).then_some(sample.lag);
+            self.0.iter().map(|(_, point)| point.lag).chain(newest).filter_map(Lag::exact).collect()
+        }
+    }
+
+    /// Returns the lag, the ID of the last entry and entries-added of a reading by a small number.
+    fn values(number: u64) -> (Lag, StreamId, Option<u64>) {
+        let lag = match number {
+            0 => Lag::Exact(0),
+            1 => Lag::Between { min: 1, max: 1 },
+            _ => Lag::Exact(number),
+        };
+        (lag, StreamId::new(number, 0), (number != 5).then_some(number))
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_history_shows_what_a_list_of_all_lags_shows(
+            (window_s, typical_ms) in (10_u64..4_000, 10_u64..60_000),
+            polls in proptest::collection::vec((0_u64..6, 0_u64..300, 0_u64..40), 1..150),
+        ) {
+            let window = Duration::from_secs(window_s);
+            let (mut at, mut number) = (Duration::from_nanos(1_234_567), 3);
+            let mut listed = ListedLags::default();
+            let mut history = History::begin(&sample(at, Lag::Exact(0)), window);
+            for (new_number, percent, event) in polls {
+                // Mostly regular, of the same values.
+                at += Duration::from_micros(typical_ms * 10 * if percent < 100 { 100 } else { percent });
+                number = if event < 8 { new_number } else { number };
+                if event == 20 {
+                    history.interrupt(at);
+                    listed.0.clear();
+                }
+                if event == 21 && history.is_constant() {
+                    history.repeat(window);
+                    listed.0.iter_mut().for_each(|(at_ms, _)| *at_ms += millis(window));
+                    at += window;
+                }
+                let (lag, newest, added) = values(number);
+                let sample = Sample { newest, added, ..sample(at, lag) };
+                history.note(&sample, window);
+                listed.note(&sample, window);
+                let view = HistoryWindow { history: &history, sample: &sample, window };
+                let base = listed.base(&sample, window);
+                proptest::prop_assert_eq!(view.base(), base);
+                proptest::prop_assert_eq!(view.exact_lags().collect::<Vec<_>>(), listed.exact_lags(&sample));
+                let added = base.and_then(|base| added?.checked_sub(base.added?.get()));
+                proptest::prop_assert_eq!(view.added(), added);
+                proptest::prop_assert_eq!(view.is_behind(), base.is_some_and(|base| sample.position < base.newest));
+                let is_constant = listed.0.windows(2).all(|pair| pair[0].1 == pair[1].1);
+                proptest::prop_assert_eq!(history.is_constant(), is_constant);
             }
         }
     }

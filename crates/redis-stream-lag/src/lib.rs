@@ -45,4 +45,5 @@ mod status;
 mod stream_change;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod unchanged;

@@ -254,9 +254,10 @@ impl QuestionPlan {
             for (number, (group, open)) in stream.info.groups.iter().zip(&stream.groups).enumerate() {
                 let is_one =
                     group.each_consumer == ConsumersReading::TooMany && group.consumers <= MAX_LISTED;
-                let known = &open.cache.consumers.many;
-                if is_one && known.is_due(poll.at, many_consumers::PERIOD) {
-                    let turn = (known.asked_at(), at, number);
+                let known = open.cache.many_consumers.as_deref();
+                let is_due = known.is_none_or(|known| known.is_due(poll.at, many_consumers::PERIOD));
+                if is_one && is_due {
+                    let turn = (known.and_then(SeldomAsked::asked_at), at, number);
                     next = Some(next.map_or(turn, |next| turn.min(next)));
                 }
             }
@@ -264,7 +265,7 @@ impl QuestionPlan {
         let Some((_, at, number)) = next else { return };
         let stream = &mut poll.streams[at];
         let group = &stream.info.groups[number];
-        stream.groups[number].cache.consumers.many.note_asked(poll.at);
+        stream.groups[number].cache.many_consumers.get_or_insert_default().note_asked(poll.at);
         let kind = QuestionKind::Consumers { group: group.name.clone() };
         self.ask(at, stream, QuestionPurpose::ManyConsumers(number), kind, group.consumers * LINE_BYTES);
     }

@@ -148,15 +148,10 @@ pub(super) struct GroupCache {
     /// Number of pending entries that went with their consumers.
     pub(super) pending_dropped: u64,
     pub(super) recreation: Option<Recreation>,
-    pub(super) consumers: Box<KnownConsumers>,
-}
-
-/// Counts of the consumers of a group, beside those of the last reading.
-#[derive(Debug, Default)]
-pub(super) struct KnownConsumers {
-    pub(super) counts: ConsumerCounts,
+    /// Counts of its consumers, beside that of the last reading.
+    pub(super) consumer_counts: ConsumerCounts,
     /// Of a group with too many consumers to be read in every poll.
-    pub(super) many: SeldomAsked<SilentConsumers>,
+    pub(super) many_consumers: Option<Box<SeldomAsked<SilentConsumers>>>,
 }
 
 /// The relation of a reading of a stream to the one before.
@@ -208,7 +203,7 @@ impl LagState {
             groups.filter_map(move |(name, group)| {
                 let group = group.as_ref()?;
                 let history = group.history.as_ref()?;
-                Some((key, name, history.rhythm, history.condition(), &group.consumers.counts))
+                Some((key, name, history.rhythm, history.condition(), &group.consumer_counts))
             })
         });
         let not_read = self.restored.iter().flat_map(|(key, groups)| {
@@ -381,7 +376,7 @@ impl StreamCache {
             group.flow.repeat(later);
             if let Some(history) = &mut group.history {
                 history.repeat(later);
-                group.consumers.counts.note(time, history.consumers());
+                group.consumer_counts.note(time, history.consumers());
             }
             if let Some(census) = &mut group.census {
                 census.repeat((time, at));
@@ -489,8 +484,10 @@ impl StreamCache {
 
     fn reset_groups(&mut self) {
         for group in self.groups_mut() {
-            let (history, consumers) = (group.history.take(), std::mem::take(&mut group.consumers));
-            *group = GroupCache { history, consumers, ..GroupCache::with(group.take_counters()) };
+            let (history, many_consumers) = (group.history.take(), group.many_consumers.take());
+            let consumer_counts = std::mem::take(&mut group.consumer_counts);
+            let counters = GroupCache::with(group.take_counters());
+            *group = GroupCache { history, consumer_counts, many_consumers, ..counters };
         }
     }
 

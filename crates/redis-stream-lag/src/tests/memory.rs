@@ -1,5 +1,6 @@
 //! Holds the sizes of what is kept for each stream and group: the table in `docs/performance.md`.
 
+use crate::checkpoints::Checkpoint;
 use crate::open::{GroupState, StreamState};
 use crate::report::{ConsumerReport, GroupReport, ReportedStream, StreamReport};
 use crate::snapshot::{ConsumerInfo, GroupInfo, StreamReading};
@@ -14,6 +15,7 @@ fn what_is_kept_of_each_stream_and_group_fits_its_size_class() {
     for (what, bytes, most) in [
         ("state of a stream", size_of::<StreamCache>(), 640),
         ("state of a group", size_of::<GroupCache>(), 896),
+        ("three counted positions", 3 * size_of::<Checkpoint>(), 96),
         ("stream in a report", size_of::<ReportedStream>(), 24),
         ("values of a stream", COUNTS + size_of::<StreamReport>(), 448),
         ("two groups in a report", 2 * size_of::<GroupReport>(), 1_280),
