@@ -13,13 +13,11 @@ use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::{Answer, Question, QuestionKind};
-use redis_stream_lag::snapshot::Snapshot;
 
 /// Asks each question of the node that its stream was read from. Returns an answer for each question, in order, and
-/// for each node the error that cut it short. `readers` are nodes of the snapshot with their positions in it.
+/// for each node the error that cut it short. `readers` are nodes of the last snapshot with their positions in it.
 pub(super) async fn ask(
     readers: &[(usize, NodeReader<'_>)],
-    snapshot: &Snapshot,
     questions: &[Question],
     names: &mut NameInterner,
     metrics: &TargetMetrics,
@@ -29,7 +27,7 @@ pub(super) async fn ask(
     // For each node, the positions of its questions.
     let asked: Vec<Vec<usize>> = readers
         .iter()
-        .map(|(node, _)| (0..questions.len()).filter(|at| questions[*at].stream.node == *node).collect())
+        .map(|(node, _)| (0..questions.len()).filter(|at| questions[*at].node == *node).collect())
         .collect();
     let pipelines: Vec<_> = readers
         .iter()
@@ -40,11 +38,10 @@ pub(super) async fn ask(
         &pipelines,
         (deadline, deadline),
         |number, batch, _| {
-            let (node, source) = &readers[number];
+            let source = &readers[number].1;
             let mut pipeline = Pipeline::with_capacity(batch.len());
             for question in asked[number][batch].iter().map(|at| &questions[*at]) {
-                let key = &snapshot.nodes[*node].streams[question.stream.stream].key;
-                source.add(&mut pipeline, command_for(key, &question.kind), metrics);
+                source.add(&mut pipeline, command_for(&question.key, &question.kind), metrics);
                 metrics.count_commands(counted_as(&question.kind), 1);
             }
             Turn::Send(pipeline)

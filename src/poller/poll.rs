@@ -42,8 +42,8 @@ pub struct Poller {
     /// The origin of the times that [`LagState`] keeps.
     started: Instant,
     last_report: Option<Arc<Report>>,
-    /// The snapshot of the last poll and its deadline, while pages of long lists of pending entries are left to be read.
-    later: Option<(Snapshot, Instant)>,
+    /// The deadline of the last poll, while pages of long lists of pending entries are left to be read.
+    later_until: Option<Instant>,
     /// Time at which commands were last sent on all connections.
     last_used: Instant,
     samples: SampleSchedule,
@@ -98,7 +98,7 @@ impl Poller {
             lag: LagState::default(),
             started: now(),
             last_report: None,
-            later: None,
+            later_until: None,
             last_used: now(),
             samples: SampleSchedule::default(),
             pace: Pace::default(),
@@ -141,18 +141,18 @@ impl Poller {
         let read = self.servers.read(unreachable, until, (&self.lag, began - self.started)).await;
         let (snapshot, error) = read.inspect_err(|_| self.servers.disconnect())?;
         let read_at = now();
-        let derived = self.derive(&snapshot, began, deadline).await;
+        let tracked: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
+        let unchanged_streams = unchanged_streams(&snapshot);
+        let derived = self.derive(snapshot, began, deadline).await;
         let is_cut_off = matches!(derived.error, Some(PollError::OutOfTime));
         let rest = if is_cut_off { Rest::CutOff } else { Rest::Done };
         self.pace.note(read_at - began, now() - read_at, rest);
         let takes = self.servers.note_report(&derived.late, now() - began);
-        let tracked: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
         let cut_off_by = PollError::first(error, derived.error).map(|error| match error {
             PollError::OutOfTime => PollError::Behind(FullTurn::new(tracked, takes, &self.poll)),
             error => error,
         });
-        let unchanged_streams = unchanged_streams(&snapshot);
-        self.later = self.lag.has_later_pages().then_some((snapshot, deadline));
+        self.later_until = self.lag.has_later_pages().then_some(deadline);
         let report = self.servers.without_stale(&derived.report);
         self.last_report = Some(derived.report);
         self.needs_discovery = false;
@@ -181,7 +181,7 @@ impl Poller {
     }
 
     /// Derives a report from the snapshot of a reading that began at `began`, and asks what that needs.
-    async fn derive(&mut self, snapshot: &Snapshot, began: Instant, deadline: Instant) -> Derived {
+    async fn derive(&mut self, mut snapshot: Snapshot, began: Instant, deadline: Instant) -> Derived {
         let budget = Budget {
             entries: self.poll.count_budget,
             audit_entries: self.poll.audit_budget,
@@ -190,7 +190,7 @@ impl Poller {
             memory_interval: self.poll.memory_interval,
             timeout: self.poll.timeout,
         };
-        let mut derivation = Derivation::open(snapshot, &mut self.lag, budget, began - self.started);
+        let mut derivation = Derivation::open(&mut snapshot, &mut self.lag, budget, began - self.started);
         let mut first_error = None;
         loop {
             let questions = derivation.questions();
@@ -198,7 +198,7 @@ impl Poller {
                 break;
             }
             let (answers, error) = if now() < deadline {
-                self.servers.ask(snapshot, &questions, deadline).await
+                self.servers.ask(&questions, deadline).await
             } else {
                 (vec![Answer::Late; questions.len()], Some(PollError::OutOfTime))
             };
@@ -217,10 +217,10 @@ impl Poller {
     /// Reads pages of long lists of pending entries, which the report of the last poll did not have to wait for, until the
     /// deadline of that poll. Without an answer, the list is read on after the next poll.
     pub async fn read_later_pages(&mut self) {
-        let Some((snapshot, deadline)) = self.later.take() else { return };
+        let Some(deadline) = self.later_until.take() else { return };
         while now() < deadline && self.lag.has_later_pages() {
             let questions = self.lag.later_questions();
-            let (answers, error) = self.servers.ask(&snapshot, &questions, deadline).await;
+            let (answers, error) = self.servers.ask(&questions, deadline).await;
             // The next poll connects again, so no report shows that a connection was lost here.
             if let Some(error) = error.filter(|error| !error.is_late()) {
                 self.metrics.count_errors(error.reason(), 1);

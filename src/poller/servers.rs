@@ -29,7 +29,7 @@ use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 use redis_stream_core::redis_url::Endpoint;
 use redis_stream_core::tls::{SKIPPED, Verification};
-use redis_stream_lag::question::{Answer, Question, QuestionKind, StreamIndex};
+use redis_stream_lag::question::{Answer, Question, QuestionKind};
 use redis_stream_lag::report::{LimitedCounts, Report};
 use redis_stream_lag::snapshot::{ConsumerLimit, Snapshot};
 use redis_stream_lag::state::LagState;
@@ -392,11 +392,10 @@ impl Servers {
         }
     }
 
-    /// Asks the nodes of a snapshot. Returns an answer for each question, in order, and the first error that left
+    /// Asks the nodes of the last snapshot. Returns an answer for each question, in order, and the first error that left
     /// questions unanswered.
     pub(super) async fn ask(
         &mut self,
-        snapshot: &Snapshot,
         questions: &[Question],
         deadline: Instant,
     ) -> (Vec<Answer>, Option<PollError>) {
@@ -405,7 +404,7 @@ impl Servers {
             Some((number, self.nodes.reader(at, asking)?))
         });
         let readers: Vec<_> = readers.collect();
-        let asked = ask::ask(&readers, snapshot, questions, &mut self.names, &self.metrics, deadline);
+        let asked = ask::ask(&readers, questions, &mut self.names, &self.metrics, deadline);
         let (answers, ended) = asked.await;
         let numbers: Vec<_> = readers.iter().map(|(number, _)| *number).collect();
         self.note_memory(questions, &answers);
@@ -415,9 +414,7 @@ impl Servers {
             let left_out = limit.left_out(found);
             // Where there are more, all of them are left out already.
             if left_out > 0 && found.len() as u64 <= MAX_CONSUMERS {
-                let StreamIndex { node, stream } = question.stream;
-                let key = &snapshot.nodes[node].streams[stream].key;
-                self.streams.note_consumers_left_out(key, left_out);
+                self.streams.note_consumers_left_out(&question.key, left_out);
             }
         }
         let mut cut_off_by = None;

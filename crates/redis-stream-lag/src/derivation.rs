@@ -9,9 +9,9 @@ use crate::deleted_pending::{DeletedPending, IsInStream, LOOK_UPS_PER_POLL};
 use crate::holder::OldestNeeded;
 use crate::open::{CensusTurn, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::{CachedOldestPending, PelHead};
-use crate::question::{Answer, Question, StreamIndex};
+use crate::question::{Answer, Question};
 use crate::report::{Report, SilentConsumers};
-use crate::snapshot::{ReadOutcome, Snapshot};
+use crate::snapshot::{NodeReading, Snapshot, StreamReading};
 use crate::state::LagState;
 use crate::{derive, plan};
 use redis_stream_core::name::Name;
@@ -26,22 +26,29 @@ pub struct Derivation<'a> {
 }
 
 impl<'a> Derivation<'a> {
-    /// Advances `state` to the snapshot and resolves each lag that needs no question.
+    /// Advances `state` to the snapshot and resolves each lag that needs no question. Takes what was read of each stream out
+    /// of the snapshot, to drop it as soon as the report has its values.
     ///
     /// `at` is the time at which the poll began, by a monotonic clock of the caller's; its origin does not matter.
-    pub fn open(snapshot: &'a Snapshot, state: &'a mut LagState, budget: Budget, at: Duration) -> Self {
+    pub fn open(snapshot: &'a mut Snapshot, state: &'a mut LagState, budget: Budget, at: Duration) -> Self {
         let gap = state.polled_at.replace(at).map_or(Duration::ZERO, |before| at.saturating_sub(before));
-        let readings = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
-        let mut streams = Vec::with_capacity(readings);
-        for (node_at, node) in snapshot.nodes.iter().enumerate() {
-            for (stream_at, reading) in node.streams.iter().enumerate() {
-                let ReadOutcome::Read(info) = &reading.outcome else { continue };
-                let index = StreamIndex { node: node_at, stream: stream_at };
-                let mut cache = state.streams.remove(&reading.key).unwrap_or_default();
-                cache.resume(at.saturating_sub(gap));
-                cache.gap = cache.gap.max(gap);
-                streams.push(StreamState::open(index, (node, reading), info, cache, (at, budget.timeout)));
-            }
+        let taken: Vec<_> = snapshot
+            .nodes
+            .iter_mut()
+            .flat_map(|node| &mut node.streams)
+            .map(StreamReading::take_info)
+            .collect();
+        let snapshot: &Snapshot = snapshot;
+        let of_node =
+            |node: (usize, &'a NodeReading)| node.1.streams.iter().map(move |reading| (node, reading));
+        let readings = snapshot.nodes.iter().enumerate().flat_map(of_node);
+        let mut streams = Vec::with_capacity(taken.iter().flatten().count());
+        for ((node, reading), info) in readings.zip(taken) {
+            let Some(info) = info else { continue };
+            let mut cache = state.streams.remove(&reading.key).unwrap_or_default();
+            cache.resume(at.saturating_sub(gap));
+            cache.gap = cache.gap.max(gap);
+            streams.push(StreamState::open(node, reading, info, cache, (at, budget.timeout)));
         }
         let poll = PollState {
             snapshot,
@@ -133,7 +140,7 @@ impl<'a> Derivation<'a> {
                 }
             }
             (QuestionPurpose::DeletedPending(at), Answer::PendingIds(ids)) => {
-                stream.groups[at].deleted_pending.note_listed(ids, stream.info);
+                stream.groups[at].deleted_pending.note_listed(ids, &stream.info);
             }
             (QuestionPurpose::LookUp(at), Answer::Entries(entries)) => {
                 let is_there = if entries.count > 0 { IsInStream::Yes } else { IsInStream::No };
@@ -143,7 +150,7 @@ impl<'a> Derivation<'a> {
                 stream.groups[at].deleted_pending = DeletedPending::Unknown;
             }
             (QuestionPurpose::Census { group, at_most }, Answer::PendingPage(entries)) => {
-                let (info, open, at) = (stream.info, &mut stream.groups[group], self.poll.at);
+                let (info, open, at) = (&stream.info, &mut stream.groups[group], self.poll.at);
                 let history = open.cache.history.as_ref();
                 let reading = PageReading {
                     at_most,

@@ -41,7 +41,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     let mut kept = 0;
     for reading in snapshot.nodes.iter().flat_map(|node| &node.streams) {
         match reading.outcome {
-            ReadOutcome::Read(_) => continue,
+            ReadOutcome::Read(_) | ReadOutcome::Taken => continue,
             ReadOutcome::Unchanged { time } => {
                 reports.extend(last_report.of(reading).map(|stream| stream.unchanged_at(time)));
                 kept += 1;
@@ -107,7 +107,7 @@ fn forget_missing(state: &mut LagState, snapshot: &Snapshot) {
 
 /// Notices groups that were created, destroyed, or created again, which are other groups than before.
 fn note_group_changes(stream: &mut StreamState<'_>, before: Option<&StreamReport>, at: Duration) {
-    let info = stream.info;
+    let info = &stream.info;
     let known = stream.cache.take_groups();
     let mut changes = std::mem::take(&mut stream.cache.changes);
     let is_listed = |name: &Name| info.groups.binary_search_by(|group| group.name.cmp(name)).is_ok();
@@ -180,11 +180,11 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, mut open: GroupState
     let checkpoint = stream.cache.checkpoints.at(position);
     let counted_at = checkpoint.map_or(stream.info.time, |checkpoint| checkpoint.counted_at.get());
     let lag = stream.lag(position);
-    let trusted_counters = lag.and_then(|lag| TrustedCounters::check(stream.info, group, lag, counted_at));
+    let trusted_counters = lag.and_then(|lag| TrustedCounters::check(&stream.info, group, lag, counted_at));
     let deleted_pending = match (open.oldest_pending, open.deleted_pending.known()) {
         (PelHead::Entry(oldest), Some(deleted)) => {
-            let new = || Box::new(CachedDeletedPending::new(stream.info, group, &oldest, deleted));
-            deleted_pending::range(stream.info, &oldest).map(|_| new())
+            let new = || Box::new(CachedDeletedPending::new(&stream.info, group, &oldest, deleted));
+            deleted_pending::range(&stream.info, &oldest).map(|_| new())
         }
         _ => None,
     };
@@ -228,13 +228,13 @@ fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
         } else if open.cache.loss_share.is_none() {
             open.cache.loss_share = Some(Box::default());
         }
-        open.cache.note_share(stream.info, group, stream.node.entries_read);
+        open.cache.note_share(&stream.info, group, stream.node.entries_read);
     }
 }
 
 /// Notes whether trims wait for the slowest group.
 fn note_retention(stream: &mut StreamState<'_>, at: Duration) {
-    let info = stream.info;
+    let info = &stream.info;
     let done_below = |(group, open): (&GroupInfo, &GroupState)| match open.oldest_pending {
         _ if group.pending == 0 => Some(group.last_delivered),
         PelHead::Unknown => None,
@@ -262,9 +262,9 @@ fn note_retention(stream: &mut StreamState<'_>, at: Duration) {
 /// Returns what can be trimmed, and keeps the position from which it was counted for the next poll.
 fn safe_trim(stream: &mut StreamState<'_>) -> Option<SafeTrim> {
     let bound = stream.trim_bound()?;
-    let entries = bound.entries(stream.info, |position| stream.lag(position));
-    stream.cache.held_from = bound.counted_from(stream.info);
-    Some(stream.cache.holder.note(bound, entries, stream.info))
+    let entries = bound.entries(&stream.info, |position| stream.lag(position));
+    stream.cache.held_from = bound.counted_from(&stream.info);
+    Some(stream.cache.holder.note(bound, entries, &stream.info))
 }
 
 /// Counts the pending entries of consumers that are gone, as far as the PEL has become smaller: XGROUP DELCONSUMER drops
@@ -292,7 +292,7 @@ fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
 
 /// Adds this poll to the history of each group and evaluates its status.
 fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Duration) {
-    let (window, info) = (stream.reading.window, stream.info);
+    let (window, info) = (stream.reading.window, &stream.info);
     for (number, group) in info.groups.iter().enumerate() {
         let sample = sample(stream, group, &stream.groups[number], at);
         let open = &mut stream.groups[number];
@@ -354,7 +354,7 @@ fn flow_reading(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
 }
 
 fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> Sample {
-    let info = stream.info;
+    let info = &stream.info;
     let idle_ms = each_consumer(group, open).and_then(|all| all.iter().map(|one| one.idle_ms).min());
     let activity = match idle_ms {
         _ if group.consumers == 0 => ConsumerActivity::NoConsumers,
@@ -436,7 +436,8 @@ fn missing_groups(reading: &StreamReading) -> impl Iterator<Item = GroupReport> 
 }
 
 fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -> StreamReport {
-    let info = stream.info;
+    let safe_trim = safe_trim(stream);
+    let info = &stream.info;
     let entries_added = stream.cache.entries_added(info, stream.node.epoch);
     let values = StreamValues {
         length: info.length,
@@ -452,7 +453,7 @@ fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -
             max_deleted: info.max_deleted,
         },
         radix_tree: info.radix_tree,
-        safe_trim: safe_trim(stream),
+        safe_trim,
         memory_bytes,
         group_changes: stream.cache.changes.counts,
         is_unread: stream.is_unread,
@@ -480,7 +481,7 @@ fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -
 }
 
 fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> GroupValues {
-    let info = stream.info;
+    let info = &stream.info;
     let position = group.last_delivered;
     let lag = lag(stream, group);
     let lag_seconds = if lag == Lag::Exact(0) {
@@ -599,7 +600,7 @@ fn lag(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
 /// that. At most the entries above the next lower checkpoint, and less than all: the group stands between the first
 /// and the last entry, so it was delivered one and lacks one.
 fn bounds(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
-    let (info, cache, position) = (stream.info, &stream.cache, group.last_delivered);
+    let (info, cache, position) = (&stream.info, &stream.cache, group.last_delivered);
     let below = cache.checkpoints.below(position).map_or(u64::MAX, |checkpoint| checkpoint.entries_above);
     let max = below.min(info.length.saturating_sub(1));
     let checkpoint = cache.checkpoints.at_or_above(position);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::census::{Census, DuePage, PageReading, PelReading};
 use crate::history::History;
-use crate::question::{LINE_BYTES, PendingEntry, Question, QuestionKind, StreamIndex};
+use crate::question::{LINE_BYTES, PendingEntry, Question, QuestionKind};
 use crate::snapshot::{GroupInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -23,7 +23,8 @@ pub(crate) struct LaterPages {
 /// A page, and the poll whose budget pays for it.
 #[derive(Debug)]
 pub(crate) struct LaterPage {
-    stream: StreamIndex,
+    /// The node that the stream was read from.
+    node: usize,
     pub(crate) key: Name,
     pub(crate) group: Name,
     list: PelReading,
@@ -36,20 +37,21 @@ pub(crate) struct LaterPage {
 
 impl LaterPage {
     pub(crate) fn new(
-        stream: StreamIndex,
+        node: usize,
         key: &Name,
         (info, group): (&StreamInfo, &GroupInfo),
         at: Duration,
         page: DuePage,
     ) -> Self {
         let (key, name) = (key.clone(), group.name.clone());
-        Self { stream, key, group: name, list: PelReading::of(info, group), first: info.first, at, page }
+        Self { node, key, group: name, list: PelReading::of(info, group), first: info.first, at, page }
     }
 
     pub(crate) fn question(&self) -> Question {
         let DuePage { after, at_most } = self.page;
         Question {
-            stream: self.stream,
+            node: self.node,
+            key: self.key.clone(),
             reply_bytes: self.list.pending.min(at_most.into()) * LINE_BYTES,
             kind: QuestionKind::PendingPage { group: self.group.clone(), after, at_most },
         }

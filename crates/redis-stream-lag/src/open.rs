@@ -11,7 +11,7 @@ use crate::holder::{self, OldestNeeded, TrimBound};
 use crate::later_pages::LaterPage;
 use crate::loss::{self, LossReading};
 use crate::pending_cache::{CachedOldestPending, PelHead};
-use crate::question::{EntryRange, StreamIndex};
+use crate::question::EntryRange;
 use crate::report::GroupStatus;
 use crate::snapshot::{
     ConsumerInfo, ConsumersReading, GroupInfo, NodeReading, Snapshot, StreamInfo, StreamReading,
@@ -89,10 +89,12 @@ pub(super) enum QuestionPurpose {
 /// A stream that was read, while questions about it are open.
 #[derive(Debug)]
 pub(super) struct StreamState<'a> {
-    pub(super) index: StreamIndex,
+    /// Index of the node in the snapshot.
+    pub(super) node_index: usize,
     pub(super) node: &'a NodeReading,
     pub(super) reading: &'a StreamReading,
-    pub(super) info: &'a StreamInfo,
+    /// Moved out of `reading`, so that it is dropped as soon as the report has its values.
+    pub(super) info: Box<StreamInfo>,
     /// Moved out of `LagState` until the derivation is closed.
     pub(super) cache: Box<StreamCache>,
     /// Distinct last-delivered-ids of its groups, sorted.
@@ -241,9 +243,9 @@ impl<'a> StreamState<'a> {
     /// the stream's bounds, from a checkpoint at last-delivered-id, from the server's counters where they are trusted.
     /// For each remaining lag it begins a scan.
     pub(super) fn open(
-        index: StreamIndex,
-        (node, reading): (&'a NodeReading, &'a StreamReading),
-        info: &'a StreamInfo,
+        (node_index, node): (usize, &'a NodeReading),
+        reading: &'a StreamReading,
+        info: Box<StreamInfo>,
         mut cache: Box<StreamCache>,
         (at, timeout): (Duration, Duration),
     ) -> Self {
@@ -252,7 +254,7 @@ impl<'a> StreamState<'a> {
         positions.sort_unstable();
         positions.dedup();
         let is_first_reading = cache.is_new();
-        cache.advance(info, node, &positions, at);
+        cache.advance(&info, node, &positions, at);
         let mut groups: Vec<_> =
             info.groups.iter().map(|group| GroupState::of(cache.take_group(&group.name))).collect();
         for (group, open) in info.groups.iter().zip(&mut groups) {
@@ -260,7 +262,7 @@ impl<'a> StreamState<'a> {
                 open.note_consumers(group, consumers, info.time, timeout);
             }
             let position = group.last_delivered;
-            match from_bounds::lag_from_bounds(info, position) {
+            match from_bounds::lag_from_bounds(&info, position) {
                 // A checkpoint here makes later polls free: lag grows by what is added, as long as the group stays.
                 // Not above last-generated-id: entries may still be added below such a position.
                 Some(lag) if info.first <= Some(position) && position <= info.last_generated => {
@@ -268,7 +270,7 @@ impl<'a> StreamState<'a> {
                 }
                 Some(_) => {}
                 None if cache.checkpoints.at(position).is_some() => {}
-                None => match open.cache.lag_from_counters(info, group) {
+                None => match open.cache.lag_from_counters(&info, group) {
                     Some((lag, counted_at)) => cache.checkpoints.put(position, lag, counted_at),
                     None => cache.scans.begin(position),
                 },
@@ -279,7 +281,7 @@ impl<'a> StreamState<'a> {
         }
         cache.scans.finish(&mut cache.checkpoints, info.time);
         Self {
-            index,
+            node_index,
             node,
             reading,
             info,
@@ -300,18 +302,18 @@ impl<'a> StreamState<'a> {
 
     /// Returns the lag at `last_delivered`, once it is known.
     pub(super) fn lag(&self, last_delivered: StreamId) -> Option<u64> {
-        from_bounds::lag_from_bounds(self.info, last_delivered)
+        from_bounds::lag_from_bounds(&self.info, last_delivered)
             .or_else(|| self.cache.checkpoints.at(last_delivered).map(|checkpoint| checkpoint.entries_above))
     }
 
     /// Returns the oldest entry above `last_delivered`, once it is known.
     pub(super) fn next_entry(&self, last_delivered: StreamId) -> Option<StreamId> {
-        from_bounds::next_entry(self.info, last_delivered).or_else(|| self.cache.next_entry(last_delivered))
+        from_bounds::next_entry(&self.info, last_delivered).or_else(|| self.cache.next_entry(last_delivered))
     }
 
     /// Returns the reading from which the losses of a group are derived, once its lag is known.
     pub(super) fn loss_reading(&self, group: &GroupInfo) -> Option<LossReading> {
-        LossReading::of(self.info, group, self.lag(group.last_delivered)?, self.node.entries_read)
+        LossReading::of(&self.info, group, self.lag(group.last_delivered)?, self.node.entries_read)
     }
 
     /// Returns true if any group seems to have lost entries since losses were last counted.
@@ -329,7 +331,7 @@ impl<'a> StreamState<'a> {
             (PelHead::Entry(entry), Some(first)) if entry.id < first => open.oldest_needed,
             (PelHead::Entry(entry), _) => OldestNeeded::Entry(entry.id),
         };
-        holder::trim_bound(self.info, self.groups.iter().map(oldest))
+        holder::trim_bound(&self.info, self.groups.iter().map(oldest))
     }
 
     /// Returns true if only the number of entries that can be trimmed is counted from this position, and no group's lag.
@@ -343,7 +345,7 @@ impl<'a> StreamState<'a> {
         if self.info.entry_bytes > MAX_COUNTED_BYTES {
             return;
         }
-        let counted_from = self.trim_bound().and_then(|bound| bound.counted_from(self.info));
+        let counted_from = self.trim_bound().and_then(|bound| bound.counted_from(&self.info));
         let Some(position) = counted_from.filter(|position| self.lag(*position).is_none()) else { return };
         self.cache.held_from = Some(position);
         self.cache.scans.begin(position);
@@ -377,7 +379,7 @@ impl<'a> StreamState<'a> {
             let group = &self.info.groups[at];
             let Some(lag) = self.lag(group.last_delivered) else { continue };
             let Some(in_full) = full.groups.iter().find(|other| other.name == group.name) else { continue };
-            let lag = loss::lag_in(full, self.info, group, lag);
+            let lag = loss::lag_in(full, &self.info, group, lag);
             // The caller leaves out an entries-read that a replica does not keep up to date; so does this.
             let entries_read = group.entries_read.and(in_full.entries_read);
             let in_full = GroupInfo { entries_read, ..in_full.clone() };

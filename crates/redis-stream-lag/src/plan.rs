@@ -68,7 +68,8 @@ impl QuestionPlan {
         kind: QuestionKind,
         reply_bytes: u64,
     ) {
-        let question = Question { stream: stream.index, reply_bytes, kind };
+        let (node, key) = (stream.node_index, stream.reading.key.clone());
+        let question = Question { node, key, reply_bytes, kind };
         self.0.push(PlannedQuestion { stream: at, purpose, question });
     }
 
@@ -141,7 +142,7 @@ impl QuestionPlan {
 
     /// Asks for the oldest pending entry that may still be in the stream, of groups with pending entries that are not.
     fn ask_for_oldest_needed(&mut self, at: usize, stream: &mut StreamState<'_>) {
-        let info = stream.info;
+        let info = &stream.info;
         let Some(first) = info.first.filter(|_| info.group_count == info.groups.len() as u64) else { return };
         for (number, group) in info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
@@ -167,10 +168,10 @@ impl QuestionPlan {
                 continue;
             }
             let cached = open.cache.deleted_pending.as_deref();
-            let range = deleted_pending::range(stream.info, &oldest);
+            let range = deleted_pending::range(&stream.info, &oldest);
             let known = match (range, cached) {
                 (None, _) => Some(0),
-                (Some(_), cached) => cached.and_then(|cached| cached.current(stream.info, group, &oldest)),
+                (Some(_), cached) => cached.and_then(|cached| cached.current(&stream.info, group, &oldest)),
             };
             open.deleted_pending = known.map_or(DeletedPending::Listing, DeletedPending::Known);
             let Some((from, until)) = range.filter(|_| known.is_none()) else { continue };
@@ -219,7 +220,7 @@ impl QuestionPlan {
         turns.sort_unstable();
         for (_, at, number) in turns {
             let stream = &mut poll.streams[at];
-            let (info, open) = (stream.info, &mut stream.groups[number]);
+            let (info, open) = (&stream.info, &mut stream.groups[number]);
             let group = &info.groups[number];
             let census = open.cache.census.get_or_insert_default();
             let is_short = census.fits_in_a_page(group.pending);
@@ -232,7 +233,7 @@ impl QuestionPlan {
             if !is_short {
                 open.census_turn = CensusTurn::Over;
                 let key = &stream.reading.key;
-                poll.later_pages.push(LaterPage::new(stream.index, key, (info, group), poll.at, page));
+                poll.later_pages.push(LaterPage::new(stream.node_index, key, (info, group), poll.at, page));
                 continue;
             }
             open.census_turn = CensusTurn::Asked;
@@ -279,7 +280,7 @@ impl QuestionPlan {
         let mut due = Vec::new();
         for (at, stream) in poll.streams.iter().enumerate() {
             let known = poll.state.memory.entry(stream.reading.key.clone()).or_default();
-            match memory::lines(stream.info) {
+            match memory::lines(&stream.info) {
                 Some(lines) if known.is_due(poll.at, interval) => due.push((known.asked_at(), at, lines)),
                 Some(_) => {}
                 // What was known while it had fewer lines is out of date.

@@ -7,20 +7,13 @@ use redis_stream_core::name::Name;
 /// Expected size of one pending entry, consumer or group in a reply, in bytes.
 pub(crate) const LINE_BYTES: u64 = 150;
 
-/// Position of a stream in a [`Snapshot`](crate::snapshot::Snapshot).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamIndex {
-    /// Index into [`Snapshot::nodes`](crate::snapshot::Snapshot::nodes).
-    pub node: usize,
-    /// Index into [`NodeReading::streams`](crate::snapshot::NodeReading::streams).
-    pub stream: usize,
-}
-
 /// A question about one stream, to be sent as one command. Its cost to the server is bounded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The stream that the question is about.
-    pub stream: StreamIndex,
+    /// The node that the stream was read from, as an index into [`Snapshot::nodes`](crate::snapshot::Snapshot::nodes).
+    pub node: usize,
+    /// Key of the stream.
+    pub key: Name,
     /// Expected size of the reply, in bytes, so that the caller can bound what is in flight.
     pub reply_bytes: u64,
     /// The command and its arguments.

@@ -67,6 +67,19 @@ pub struct StreamReading {
     pub consumer_limit: ConsumerLimit,
 }
 
+impl StreamReading {
+    /// Takes what was read of the stream.
+    pub(crate) fn take_info(&mut self) -> Option<Box<StreamInfo>> {
+        match std::mem::replace(&mut self.outcome, ReadOutcome::Taken) {
+            ReadOutcome::Read(info) => Some(info),
+            other => {
+                self.outcome = other;
+                None
+            }
+        }
+    }
+}
+
 /// Limit of the consumers that are reported of a group. In a group with more, those count that are live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsumerLimit {
@@ -96,6 +109,8 @@ impl ConsumerLimit {
 pub enum ReadOutcome {
     /// The stream was read.
     Read(Box<StreamInfo>),
+    /// The stream was read, and a [`Derivation`](crate::derivation::Derivation) has taken what was read.
+    Taken,
     /// The stream was read, and the replies repeat those before but for ages, which have grown by the time between.
     /// Allowed only where the stream is [settled](crate::state::LagState::settled). The values of the previous report
     /// stay valid, and ages grow.

@@ -125,7 +125,7 @@ impl Watch {
         };
         let now = model::time(now).sent(Protocol::Resp2, decode::time).expect("it is a time");
         let streams = (0..KEYS.len()).map(|at| self.read(at, now, u)).collect::<Result<_>>()?;
-        let snapshot = Snapshot {
+        let mut snapshot = Snapshot {
             nodes: vec![NodeReading {
                 has_acked_trimming: true,
                 has_xnack: true,
@@ -135,7 +135,7 @@ impl Watch {
                 streams,
             }],
         };
-        let report = Arc::new(self.ask(&snapshot, u)?);
+        let report = Arc::new(self.ask(&mut snapshot, u)?);
         check_the_order(&report);
         self.check_what_readers_see(&report, now);
         self.last = Some(report);
@@ -168,7 +168,7 @@ impl Watch {
     }
 
     /// Asks until nothing is left to ask: that must come.
-    fn ask(&mut self, snapshot: &Snapshot, u: &mut Unstructured<'_>) -> Result<Report> {
+    fn ask(&mut self, snapshot: &mut Snapshot, u: &mut Unstructured<'_>) -> Result<Report> {
         let entries = u32::from(u.arbitrary::<u8>()?) * 8;
         let budget = Budget {
             entries,

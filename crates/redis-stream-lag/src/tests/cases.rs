@@ -222,8 +222,8 @@ fn poll_while_reading(state: &mut LagState, model: &mut StreamModel, entries: us
         has_xnack: true,
         streams: vec![stream],
     };
-    let snapshot = Snapshot { nodes: vec![node] };
-    let mut derivation = Derivation::open(&snapshot, state, PLENTY, model.at());
+    let mut snapshot = Snapshot { nodes: vec![node] };
+    let mut derivation = Derivation::open(&mut snapshot, state, PLENTY, model.at());
     model.read(&group(), entries, true);
     loop {
         let questions = derivation.questions();

@@ -52,8 +52,8 @@ impl Target {
             has_xnack: true,
             streams: streams.collect(),
         };
-        let snapshot = Snapshot { nodes: vec![node] };
-        let mut derivation = Derivation::open(&snapshot, &mut self.state, budget, self.at);
+        let mut snapshot = Snapshot { nodes: vec![node] };
+        let mut derivation = Derivation::open(&mut snapshot, &mut self.state, budget, self.at);
         let mut asked = Vec::new();
         for _ in 0..100 {
             let questions = derivation.questions();
@@ -61,7 +61,7 @@ impl Target {
                 break;
             }
             assert!(questions.iter().all(|one| matches!(one.kind, QuestionKind::Memory { .. })));
-            asked.extend(questions.iter().map(|one| one.stream.stream));
+            asked.extend(questions.iter().map(|one| one.key.text()[1..].parse::<usize>().unwrap()));
             derivation.answer(vec![answer.clone(); questions.len()]);
         }
         assert_eq!(derivation.late_streams().count(), 0, "their values are there all the same");

@@ -92,8 +92,8 @@ impl Watcher {
             }
         }
         (self.read, self.confirmed_at) = (Some(info.clone()), (model.at(), info.time));
-        let snapshot = self.snapshot(model, ReadOutcome::Read(Box::new(info)));
-        let mut derivation = Derivation::open(&snapshot, &mut self.state, budget, model.at());
+        let mut snapshot = self.snapshot(model, ReadOutcome::Read(Box::new(info)));
+        let mut derivation = Derivation::open(&mut snapshot, &mut self.state, budget, model.at());
         self.listed = 0;
         for _ in 0..10_000 {
             let questions = derivation.questions();
@@ -182,9 +182,9 @@ impl Watcher {
 
     /// A poll in which the stream is not derived.
     fn pass_over(&mut self, model: &StreamModel, outcome: ReadOutcome) {
-        let snapshot = self.snapshot(model, outcome);
+        let mut snapshot = self.snapshot(model, outcome);
         let report =
-            Derivation::open(&snapshot, &mut self.state, PLENTY, model.at()).close(self.report.as_ref());
+            Derivation::open(&mut snapshot, &mut self.state, PLENTY, model.at()).close(self.report.as_ref());
         self.report = Some(report);
     }
 
