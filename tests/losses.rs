@@ -152,6 +152,7 @@ impl Case {
         Outcome {
             case: self,
             added: added.get(),
+            delivered: progress.delivered,
             lost: added.get() - progress.delivered - waiting,
             share: progress.share(),
         }
@@ -192,6 +193,8 @@ impl Progress {
 struct Outcome<'a> {
     case: &'a Case,
     added: u64,
+    /// Number of entries delivered before the last read.
+    delivered: u64,
     lost: u64,
     /// The part of the entries added that was lost once the stream was full.
     share: f64,
@@ -263,6 +266,14 @@ async fn serve(server: &Server) -> Exporter {
 
 fn lost(case: &Case) -> String {
     group("redis_stream_group_entries_lost_total", case.name, "g")
+}
+
+fn delivered_total(case: &Case) -> String {
+    group("redis_stream_group_entries_delivered_total", case.name, "g")
+}
+
+fn acknowledged_total(case: &Case) -> String {
+    group("redis_stream_group_entries_acknowledged_total", case.name, "g")
 }
 
 fn ratio(case: &Case) -> String {
@@ -343,14 +354,15 @@ async fn losses_are_counted_estimated_and_never_invented() {
 }
 
 fn check(program: &str, outcome: &Outcome<'_>, at_end: &Metrics, metrics: &Metrics) {
-    let &Outcome { case, added, lost: truth, share } = outcome;
+    let &Outcome { case, added, delivered, lost: truth, share } = outcome;
     let (counted, name) = (metrics[&lost(case)], case.name);
     let part = counted / truth as f64;
     let ratio = at_end.get(&ratio(case)).copied();
     eprintln!(
         "{program:<14} {name:<12} added {added:>6}, lost {truth:>6}, counted {counted:>6} ({:>3.0} %); \
-         lost {share:.2}, estimated {ratio:.2?}",
-        part * 100.0
+         lost {share:.2}, estimated {ratio:.2?}; delivered {delivered}, counted {:?}",
+        part * 100.0,
+        at_end.get(&delivered_total(case))
     );
     assert!(truth > 200, "{name}: the test loses entries");
     assert!(counted <= truth as f64, "{name}: {counted} counted, {truth} lost");
@@ -364,6 +376,18 @@ fn check(program: &str, outcome: &Outcome<'_>, at_end: &Metrics, metrics: &Metri
     let error = ratio.map(|ratio| (share - ratio).abs());
     assert!(error.is_some() || case.read_ms < BURST_MS, "{name} has no ratio: {:#?}", of(at_end, case));
     assert!(error.is_none_or(|error| error < tolerance), "{name}: {ratio:?} estimated, {share} lost");
+    // What is delivered is not what the group moves past: that includes what it loses.
+    let delivered = delivered as f64;
+    let since_poll = f64::from(case.read_count) * 2.0;
+    let most_off = added as f64 * tolerance + since_poll;
+    for total in [delivered_total(case), acknowledged_total(case)] {
+        let shown = at_end.get(&total).copied();
+        assert!(shown.is_some() || ratio.is_none(), "{name} has no {total}: {:#?}", of(at_end, case));
+        assert!(
+            shown.is_none_or(|shown| (shown - delivered).abs() < most_off),
+            "{shown:?}, not {delivered}: {total}"
+        );
+    }
     assert!(is_losing(metrics, case) || !case.is_certainly_seen(), "{:#?}", of(metrics, case));
 }
 

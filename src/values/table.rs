@@ -20,7 +20,7 @@ const BEFORE_7_0: &str = "before server 7.0";
 const ID_WITHOUT_TIME: &str = "ID without time";
 const NO_IDMP: &str = "before server 8.6; no idempotent ID was ever used";
 const NO_FAMILY: &str = "a stream that is no family";
-const NO_FLOW: &str = "before server 7.0; lag not known";
+const NO_FLOW: &str = "before server 7.0; lag not known; trimming overtakes the group and `redis_stream_group_loss_ratio` is absent";
 const NO_RATE: &str = "before server 7.0; lag not known; the first quarter of a window";
 const CONSUMERS_NOT_COUNTED: &str =
     "`consumers: false`; a replica; more than 20,000 consumers; until they were counted";
@@ -714,7 +714,7 @@ pub static CONSUMERS_STRANDED: Family = gauge(
 
 pub static ENTRIES_DELIVERED_TOTAL: Family = counter(
     "redis_stream_group_entries_delivered_total",
-    "Entries that the group moved past since the start, less those known to be lost.",
+    "Entries that the group moved past since the start, less those that were lost.",
     ValueUnit::Count,
     Aggregation::Counter,
     ValueSource::Group(|values| values.entries_delivered.into()),
@@ -723,7 +723,8 @@ pub static ENTRIES_DELIVERED_TOTAL: Family = counter(
     "It never falls: when the group is set back or re-created, or its stream replaced, it does \
          not change, and entries that are delivered again count again; entries that `XGROUP SETID` \
          skips count too. While the lag is not known it is absent, and afterwards it includes what \
-         was delivered in between.",
+         was delivered in between. While trimming overtakes the group, what it loses unseen is \
+         estimated by `redis_stream_group_loss_ratio`.",
 )
 .absent(NO_FLOW)
 .label("Delivered", "since streamgauge started", why_not_counted);
@@ -761,7 +762,10 @@ pub static DELIVERED_PER_SECOND: Family = gauge(
     Aggregation::Sum,
     ValueSource::Group(|values| values.delivered_rate.into()),
 )
-.absent(NO_RATE)
+.absent(
+    "before server 7.0; lag not known; the first quarter of a window; trimming overtakes the group \
+         and `redis_stream_group_loss_ratio` is absent",
+)
 .fact(AlertFact::Value("delivered_per_second"))
 .label("Delivery rate", "to the group, over the window", why_no_rate);
 
@@ -795,9 +799,10 @@ pub static DRAIN_SECONDS: Family = gauge(
 });
 
 fn why_not_counted(values: &GroupValues) -> &'static str {
-    match values.lag.exact() {
-        None => "the lag is not known exactly",
-        Some(_) => OLD_SERVER,
+    match (values.lag.exact(), values.entries_lost) {
+        (None, _) => "the lag is not known exactly",
+        (Some(_), None) => OLD_SERVER,
+        (Some(_), Some(_)) => "the group loses entries, and the share is not known yet",
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::abandoned::{ReadPause, is_abandoned_for_a_day};
 use crate::census::Census;
 use crate::deleted_pending::{self, CachedDeletedPending};
-use crate::flow::FlowReading;
+use crate::flow::{FlowReading, UnseenLoss};
 use crate::from_bounds::MAX_ORPHANS;
 use crate::from_counters::TrustedCounters;
 use crate::group_changes::was_recreated;
@@ -21,8 +21,8 @@ use crate::report::{
 use crate::retention::{RetentionReading, WasTrimmed};
 use crate::seldom::SeldomAsked;
 use crate::snapshot::{
-    ConsumerInfo, ConsumerLimit, ConsumersReading, GroupInfo, ReadOutcome, Snapshot, StreamInfo,
-    StreamReading,
+    ConsumerInfo, ConsumerLimit, ConsumersReading, EntriesReadMeaning, GroupInfo, ReadOutcome, Snapshot,
+    StreamInfo, StreamReading,
 };
 use crate::state::{GroupCache, LagState, RestoredGroup, StreamCache, StreamContinuity};
 use crate::status;
@@ -349,7 +349,18 @@ fn flow_reading(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
         added: stream.info.entries_added,
         lag: stream.lag(group.last_delivered),
         lost: open.cache.losses.entries,
+        unseen_loss: unseen_loss(stream, open),
         pending: group.pending,
+    }
+}
+
+fn unseen_loss(stream: &StreamState<'_>, open: &GroupState) -> UnseenLoss {
+    let share = open.cache.loss_share.as_deref().filter(|share| open.is_losing && share.is_overtaken());
+    match (share, stream.node.entries_read) {
+        (Some(share), EntriesReadMeaning::Rank) => {
+            share.estimate().map_or(UnseenLoss::Unknown, UnseenLoss::Share)
+        }
+        _ => UnseenLoss::None,
     }
 }
 

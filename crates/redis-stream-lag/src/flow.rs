@@ -4,10 +4,13 @@
 //! of *entries-added − lag*, less what the group is known to have lost, is what it was delivered; and that, less the
 //! growth of its pending entries list (PEL), is what it has acknowledged. A reading without an exact lag shows nothing,
 //! and the next one makes up for it.
+//!
+//! While trimming overtakes a group, most of what it loses may be lost unseen, between two readings. Then the estimated
+//! share is subtracted; and until there is an estimate, a reading in which the group has moved shows nothing.
 
 use std::time::Duration;
 
-use crate::report::EntryRate;
+use crate::report::{EntryRate, LossEstimate};
 use crate::timeline::Timeline;
 use redis_stream_core::id::StreamId;
 
@@ -31,8 +34,21 @@ pub(crate) struct FlowReading {
     pub(crate) lag: Option<u64>,
     /// Number of entries that the group lost since it was first seen, at least.
     pub(crate) lost: u64,
+    /// Entries that it lost besides since the reading before.
+    pub(crate) unseen_loss: UnseenLoss,
     /// Size of the PEL.
     pub(crate) pending: u64,
+}
+
+/// The entries that a group may lose between two readings that show no loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnseenLoss {
+    /// None: trimming does not overtake the group, or the server counts what is lost.
+    None,
+    /// This share of the entries added.
+    Share(LossEstimate),
+    /// Some, and how many is not known yet.
+    Unknown,
 }
 
 /// The entries that came and went since a group was first seen.
@@ -41,8 +57,12 @@ pub(crate) struct Flow {
     last: Option<CountedReading>,
     delivered: HeldCount,
     acknowledged: HeldCount,
+    /// The estimated loss less the known one, since trimming overtakes the group.
+    unknown_loss: i64,
     /// The position in the last reading.
     position: StreamId,
+    /// True if it was another one in the last reading that was counted, or between.
+    has_moved: bool,
     /// Readings with an exact lag, the oldest first: one a window ago or, at first, the oldest, and those since.
     points: Timeline<FlowPoint, GAPS>,
 }
@@ -60,6 +80,20 @@ struct CountedReading {
 struct HeldCount {
     sum: i64,
     highest: u64,
+}
+
+impl UnseenLoss {
+    /// Returns the estimated number of entries that were lost of those that left the part ahead of the group.
+    fn of(self, passed: i64) -> Option<i64> {
+        match self {
+            Self::None => None,
+            Self::Unknown => Some(0),
+            Self::Share(LossEstimate { lost, added }) => {
+                let lost = i128::from(passed) * i128::from(lost.min(added)) / i128::from(added.max(1));
+                Some(i64::try_from(lost).unwrap_or(passed))
+            }
+        }
+    }
 }
 
 impl HeldCount {
@@ -81,6 +115,7 @@ impl Flow {
     /// Takes a reading.
     pub(crate) fn note(&mut self, reading: &FlowReading, window: Duration) {
         let was_set_back = reading.position < self.position;
+        self.has_moved |= reading.position != self.position;
         self.position = reading.position;
         if was_set_back {
             // What it is delivered again counts again; what it was delivered since it was set back is not known.
@@ -91,11 +126,17 @@ impl Flow {
         if let Some(not_ahead) = reading.added.and_then(|added| added.checked_sub(lag)) {
             self.count(reading, not_ahead);
         }
-        self.note_point(reading, lag, window);
+        if reading.added.is_none() || self.shows(reading) {
+            self.note_point(reading, lag, window);
+        }
     }
 
     fn count(&mut self, reading: &FlowReading, not_ahead: u64) {
-        let &FlowReading { lost, pending, .. } = reading;
+        let &FlowReading { lost, unseen_loss, pending, .. } = reading;
+        if self.has_moved && self.last.is_some() && unseen_loss == UnseenLoss::Unknown {
+            return;
+        }
+        let has_moved = std::mem::take(&mut self.has_moved);
         let now = CountedReading { not_ahead, lost, pending };
         let Some(before) = self.last.replace(now) else { return };
         let growth = |now: u64, before: u64| now.cast_signed().saturating_sub(before.cast_signed());
@@ -104,9 +145,26 @@ impl Flow {
         if reading.is_beyond_end || passed < 0 {
             return;
         }
-        let delivered = passed.saturating_sub(growth(lost, before.lost));
+        let known_loss = growth(lost, before.lost);
+        let unseen_loss = self.unseen_growth(unseen_loss, passed, known_loss);
+        let delivered = passed.saturating_sub(known_loss).saturating_sub(unseen_loss);
+        // A loss may be known only after the group has passed it.
+        let delivered = delivered.min(if has_moved { i64::MAX } else { 0 });
         self.delivered.add(delivered);
         self.acknowledged.add(delivered.saturating_sub(growth(pending, before.pending)));
+    }
+
+    /// Returns by how much the loss that is estimated and not known has grown, given the entries that left the part ahead of
+    /// the group and the loss that is known of them. One reading may show a loss that others estimate, so the two are
+    /// compared over all readings in which trimming overtakes the group.
+    fn unseen_growth(&mut self, unseen_loss: UnseenLoss, passed: i64, known_loss: i64) -> i64 {
+        let Some(estimated) = unseen_loss.of(passed) else {
+            self.unknown_loss = 0;
+            return 0;
+        };
+        let before = self.unknown_loss;
+        self.unknown_loss = before.saturating_add(estimated).saturating_sub(known_loss);
+        self.unknown_loss.max(0) - before.max(0)
     }
 
     fn note_point(&mut self, reading: &FlowReading, lag: u64, window: Duration) {
@@ -146,12 +204,18 @@ impl Flow {
 
     /// Returns the number of entries delivered; `None` if this reading does not show it.
     pub(crate) fn delivered(&self, reading: &FlowReading) -> Option<u64> {
-        reading.lag.and(reading.added).map(|_| self.delivered.highest)
+        self.shows(reading).then_some(self.delivered.highest)
     }
 
     /// Returns the number of entries acknowledged; `None` if this reading does not show it.
     pub(crate) fn acknowledged(&self, reading: &FlowReading) -> Option<u64> {
-        reading.lag.and(reading.added).map(|_| self.acknowledged.highest)
+        self.shows(reading).then_some(self.acknowledged.highest)
+    }
+
+    /// Returns true if the counts are those up to this reading, which was noted last.
+    fn shows(&self, reading: &FlowReading) -> bool {
+        let is_counted = self.last.is_some() && !self.has_moved;
+        is_counted && reading.lag.is_some() && reading.added.is_some()
     }
 
     /// Returns the rate at which entries were added over the window.
@@ -205,6 +269,7 @@ mod tests {
             added: Some(added),
             lag: Some(added - rank),
             lost,
+            unseen_loss: UnseenLoss::None,
             pending,
         }
     }
@@ -257,6 +322,47 @@ mod tests {
         let reading = at(60, 3, 5, 30, 0);
         flow.note(&reading, WINDOW);
         assert_eq!(flow.delivered(&reading), Some(53), "another stream under the key");
+    }
+
+    #[test]
+    fn what_a_group_loses_unseen_is_subtracted_once_its_share_is_known() {
+        let share = |lost, added| UnseenLoss::Share(LossEstimate { lost, added });
+        let mut flow = Flow::default();
+        for (seconds, rank, known_loss, pending, unseen_loss, expected, case) in [
+            (0, 100, 0, 0, UnseenLoss::None, Some((0, 0)), "first seen"),
+            (10, 200, 0, 100, UnseenLoss::None, Some((100, 0)), "nothing is lost"),
+            (20, 300, 0, 140, UnseenLoss::Unknown, None, "the share is not known yet"),
+            (30, 300, 0, 130, UnseenLoss::Unknown, None, "nor from a group that stands"),
+            (40, 500, 0, 220, share(60, 100), Some((220, 0)), "made up for: 60 of 100 were lost of 300"),
+            (
+                50,
+                500,
+                0,
+                200,
+                UnseenLoss::Unknown,
+                Some((220, 20)),
+                "a group that stands is delivered nothing",
+            ),
+            (
+                60,
+                600,
+                90,
+                240,
+                share(60, 100),
+                Some((260, 20)),
+                "90 were seen of 180 in all, and 90 as before",
+            ),
+            (70, 700, 390, 240, share(60, 100), Some((260, 20)), "more were seen than estimated"),
+            (80, 700, 390, 240, share(60, 100), Some((260, 20)), "nothing happens"),
+            (90, 800, 390, 300, UnseenLoss::None, Some((310, 20)), "the loss is over"),
+        ] {
+            let reading = FlowReading { unseen_loss, ..at(seconds, rank, 1_000, known_loss, pending) };
+            flow.note(&reading, WINDOW);
+            let shown = flow.delivered(&reading).zip(flow.acknowledged(&reading));
+            assert_eq!(shown, expected, "{case}");
+        }
+        assert_eq!(share(u64::MAX, u64::MAX).of(i64::MAX), Some(i64::MAX));
+        assert_eq!(share(5, 0).of(3), Some(0), "no division by 0");
     }
 
     #[test]

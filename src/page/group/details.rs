@@ -57,7 +57,11 @@ fn of_family(family: &Family, values: GroupView<'_>) -> Option<Detail> {
         Some(Number::Seconds(time)) => Ok(span(time)),
         Some(Number::Ratio(ratio)) => Ok(format!("{:.0} %", ratio * 100.0)),
         Some(Number::PerSecond(number)) => Ok(per_second(number)),
-        None => Err((label.why_unknown)(values.values())),
+        None => match (label.why_unknown)(values.values()) {
+            // There is nothing to know.
+            "" => return None,
+            why => Err(why),
+        },
     };
     Some(detail(label.name, value, label.note))
 }
@@ -151,6 +155,14 @@ mod tests {
         ] {
             let shown = of_group((values).into()).into_string();
             assert!(shown.contains(why), "{why}: {shown}");
+        }
+    }
+
+    #[test]
+    fn no_reason_is_empty() {
+        for messages_pending in [0, 7] {
+            let shown = of_group((&GroupValues { messages_pending, ..values() }).into()).into_string();
+            assert!(shown.contains("because ") && !shown.contains("because <"), "{shown}");
         }
     }
 

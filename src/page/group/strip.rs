@@ -13,7 +13,7 @@ use crate::values::table::{
     ADDED_PER_SECOND, DELIVERED_PER_SECOND, LAG_SECONDS, MESSAGES_PENDING, OLDEST_PENDING_AGE_SECONDS,
     SECONDS_TO_LOSS,
 };
-use redis_stream_lag::report::{GroupView, Lag};
+use redis_stream_lag::report::{GroupView, Lag, Status};
 
 /// Bytes of a note that gets more room.
 const WIDE_NOTE: usize = 30;
@@ -83,14 +83,11 @@ fn drained_in(values: GroupView<'_>) -> Markup {
 }
 
 fn time_to_loss(values: GroupView<'_>) -> Markup {
-    let note = match (values.time_to_loss, values.entries_lost) {
-        (None, Some(0)) => "no trimming seen that takes what is not read",
-        _ => "",
-    };
-    let value = if note.is_empty() {
-        of_family(&SECONDS_TO_LOSS, values)
-    } else {
-        html! { "none" }
+    let is_losing = values.status.conditions.contains(Status::Losing);
+    let (value, note) = match (values.time_to_loss, values.entries_lost) {
+        _ if is_losing => (html! { "none left" }, "entries are being lost"),
+        (None, Some(0)) => (html! { "none" }, "no trimming seen that takes what is not read"),
+        _ => (of_family(&SECONDS_TO_LOSS, values), ""),
     };
     item("Time to loss", &value, &html! { (note) })
 }
@@ -115,7 +112,7 @@ mod tests {
     use crate::page::test_support::values;
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
-    use redis_stream_lag::report::{Age, EntryRate, GroupValues, OldestPending};
+    use redis_stream_lag::report::{Age, EntryRate, GroupStatus, GroupValues, OldestPending};
 
     /// The texts between tags, a line for each item.
     fn shown(values: &GroupValues) -> String {
@@ -190,5 +187,16 @@ mod tests {
             watched.ends_with("Time to loss none no trimming seen that takes what is not read"),
             "{watched}"
         );
+    }
+
+    #[test]
+    fn a_group_that_loses_entries_has_no_time_left() {
+        let conditions = [Status::Losing].into_iter().collect();
+        let status = GroupStatus { conditions, ..values().status };
+        for time_to_loss in [None, Some(Duration::ZERO)] {
+            let losing = GroupValues { status, entries_lost: Some(0), time_to_loss, ..values() };
+            let text = shown(&losing);
+            assert!(text.ends_with("Time to loss none left entries are being lost"), "{text}");
+        }
     }
 }

@@ -104,9 +104,11 @@ fn with_removals_ahead_the_count_is_off_by_no_more_than_those() {
                     6 => reader.acknowledge(),
                     _ => reader.remove(),
                 }
-                let delivered = reader.poll().0.unwrap();
+                // Not known until the share that is lost is estimated.
+                let Some(delivered) = reader.poll().0 else { continue };
                 let context = || format!("seed {seed}, {counters:?}: {delivered}, not {}", reader.delivered);
-                assert!(delivered >= reader.delivered.max(last), "{}", context());
+                assert!(delivered >= last, "{}", context());
+                assert!(delivered + reader.removed >= reader.delivered, "{}", context());
                 assert!(delivered <= reader.delivered + reader.removed, "{}", context());
                 last = delivered;
             }
