@@ -238,9 +238,9 @@ fn report(groups_per_stream: usize, poll: u64) -> Report {
         let values = StreamValues {
             length: 4_000,
             groups: groups_per_stream as u64,
-            entries_added: Some(90_000),
-            first_entry: Some(BEGIN),
-            last_generated: Some(BEGIN),
+            entries_added: Some(90_000.into()),
+            first_entry: Some(BEGIN.into()),
+            last_generated: Some(BEGIN.into()),
             ids: StreamIds::default(),
 
             ..StreamValues::default()
@@ -258,8 +258,8 @@ fn group(number: u64, poll: u64) -> GroupReport {
     let consumer = |n: u64| ConsumerReport {
         name: Name::from(format!("worker-{n}").as_str()),
         messages_pending: spread % 7,
-        idle: Age(idle),
-        inactive: Some(Age(idle)),
+        idle: Age::of(idle),
+        inactive: Some(Age::of(idle)),
     };
     let values = GroupValues {
         lag: if number.is_multiple_of(9) {
@@ -267,22 +267,22 @@ fn group(number: u64, poll: u64) -> GroupReport {
         } else {
             Lag::Exact(lag)
         },
-        lag_seconds: Some(Age(Duration::from_millis(lag))),
+        lag_seconds: Some(Age::of(Duration::from_millis(lag))),
         last_delivered_id: StreamId::new(1_700_000_000_000, number),
-        last_delivered_id_age: Some(Age(idle)),
-        last_delivery_age: Some(Age(idle)),
-        entries_read: Some(90_000),
+        last_delivered_id_age: Some(Age::of(idle)),
+        last_delivery_age: Some(Age::of(idle)),
+        entries_read: Some(90_000.into()),
         messages_pending: spread % 50,
         oldest_pending: Some(OldestPending::Entry {
             id: StreamId::new(1_700_000_000_000, 0),
             consumer: Some(Name::from("consumer-1")),
-            age: Some(Age(idle)),
-            idle: Some(Age(idle)),
+            age: Some(Age::of(idle)),
+            idle: Some(Age::of(idle)),
             deliveries: 2,
         }),
-        pending_orphaned: Some(0),
+        pending_orphaned: Some(0.into()),
         consumers: 3,
-        entries_lost: Some(0),
+        entries_lost: Some(0.into()),
         status: Status::ALL[usize::try_from(spread % 8).expect("it is less than 8")].into(),
         ..GroupValues::default()
     };

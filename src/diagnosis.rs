@@ -111,7 +111,7 @@ pub fn trend(values: GroupView<'_>) -> Trend {
     if values.status.conditions.contains(Status::Losing) {
         return Trend::Unknown;
     }
-    Trend::at_rates(added.per_second(), delivered.per_second(), values.drain_time)
+    Trend::at_rates(added.per_second(), delivered.per_second(), values.drain_time.map(Duration::from))
 }
 
 /// Returns the diagnosis of a group's worst condition, or that there is none. `None` is a group that is configured by name
@@ -235,7 +235,7 @@ impl Facts<'_> {
     }
 
     fn losing(&self) -> Sentence {
-        let lost = match self.values.entries_lost.filter(|lost| *lost > 0) {
+        let lost = match self.values.entries_lost.map(u64::from).filter(|lost| *lost > 0) {
             Some(1) => "at least 1 was removed before the group got it".to_owned(),
             Some(lost) => format!("at least {} were removed before the group got them", count(lost)),
             None => "they are removed before the group gets them".to_owned(),
@@ -243,6 +243,7 @@ impl Facts<'_> {
         let first = format!("Losing entries{}: {lost}", self.since(Status::Losing));
         let share = self
             .values
+            .seldom
             .loss_estimate
             .map(|estimate| format!("about {:.0} % of what is added is lost", estimate.ratio() * 100.0));
         let advice = "Make the group faster, or keep more in the stream (MAXLEN, MINID)";
@@ -406,8 +407,8 @@ impl Facts<'_> {
     }
 
     fn loss_ahead(&self) -> Option<String> {
-        let time = self.values.time_to_loss?;
-        Some(format!("trimming reaches what it has not read or acknowledged in {}", span(time)))
+        let time = self.values.seldom.time_to_loss?;
+        Some(format!("trimming reaches what it has not read or acknowledged in {}", span(time.get())))
     }
 
     fn since(&self, status: Status) -> String {
@@ -416,7 +417,7 @@ impl Facts<'_> {
 
     /// Returns since when a condition holds, as far as it is known: it is, of the worst.
     fn since_time(&self, status: Status) -> Option<Duration> {
-        self.values.status.since.filter(|_| self.values.status.status() == status)
+        self.values.status.since.map(Duration::from).filter(|_| self.values.status.status() == status)
     }
 
     fn clock(&self, age: Duration) -> String {
@@ -450,7 +451,7 @@ mod tests {
     use redis_stream_lag::question::FATAL_DELIVERIES;
     use redis_stream_lag::report::{
         Age, ConditionSet, EntryRate, GroupStatus, GroupValues, HistoryCoverage, LossEstimate, PendingCensus,
-        PendingCensusReading, PendingReport,
+        PendingCensusReading, PendingReport, SeldomGroupValues,
     };
     use std::sync::Arc;
 
@@ -462,27 +463,28 @@ mod tests {
     }
 
     fn rate(entries: u64) -> Option<EntryRate> {
-        Some(EntryRate { entries, time: s(1) })
+        Some(EntryRate::new(entries, s(1)))
     }
 
     fn with(conditions: &[Status]) -> GroupValues {
         let conditions: ConditionSet = conditions.iter().copied().collect();
         let since = (!conditions.is_empty()).then(|| AT - s(671));
-        let status = GroupStatus { conditions, coverage: HistoryCoverage::Complete, since };
+        let status =
+            GroupStatus { conditions, coverage: HistoryCoverage::Complete, since: since.map(Into::into) };
         GroupValues { status, lag: Lag::Exact(0), consumers: 3, ..GroupValues::default() }
     }
 
     /// 4,258 entries that wait for 5 min 11 s.
     fn behind(conditions: &[Status]) -> GroupValues {
-        GroupValues { lag: Lag::Exact(4_258), lag_seconds: Some(Age(s(311))), ..with(conditions) }
+        GroupValues { lag: Lag::Exact(4_258), lag_seconds: Some(Age::of(s(311))), ..with(conditions) }
     }
 
     fn holding(values: &GroupValues, deliveries: u64, idle: Option<Duration>) -> GroupValues {
         let entry = OldestPending::Entry {
             id: StreamId::new(1_795_895_526_988, 1),
             consumer: idle.map(|_| Name::from("fraud-1")),
-            age: Some(Age(Duration::from_millis(864_012))),
-            idle: idle.map(Age),
+            age: Some(Age::of(Duration::from_millis(864_012))),
+            idle: idle.map(Age::of),
             deliveries,
         };
         GroupValues { oldest_pending: Some(entry), messages_pending: 12, ..values.clone() }
@@ -500,7 +502,7 @@ mod tests {
         };
         let worst = |rows: Vec<PendingReport>| {
             let census = Arc::new(PendingCensus { worst: rows, ..PendingCensus::default() });
-            let census = PendingCensusReading { census, age: Age(s(400)), unchanged_until: None };
+            let census = PendingCensusReading { census, age: Age::of(s(400)), unchanged_until: None };
             let values = holding(&with(&[]), 1, Some(s(300)));
             let values = GroupValues { pending_census: Some(census), ..values };
             worst_pending((&values).into(), AT).map(|entry| (entry.id, entry.idle))
@@ -536,8 +538,12 @@ mod tests {
             (
                 "dead consumers",
                 GroupValues {
-                    last_delivery_age: Some(Age(s(798))),
-                    time_to_loss: Some(s(1_200)),
+                    last_delivery_age: Some(Age::of(s(798))),
+                    seldom: SeldomGroupValues {
+                        time_to_loss: Some(s(1_200).into()),
+                        ..SeldomGroupValues::default()
+                    }
+                    .into(),
                     ..behind(&[Abandoned])
                 },
             ),
@@ -548,8 +554,12 @@ mod tests {
             (
                 "losing",
                 GroupValues {
-                    entries_lost: Some(8_320),
-                    loss_estimate: Some(LossEstimate { lost: 8, added: 10 }),
+                    entries_lost: Some(8_320.into()),
+                    seldom: SeldomGroupValues {
+                        loss_estimate: Some(LossEstimate { lost: 8, added: 10 }),
+                        ..SeldomGroupValues::default()
+                    }
+                    .into(),
                     ..flowing(behind(&[Losing]), 50, 10)
                 },
             ),
@@ -594,7 +604,7 @@ mod tests {
         let draining = GroupValues {
             added_rate: rate(20),
             delivered_rate: rate(38),
-            drain_time: Some(s(240)),
+            drain_time: Some(s(240).into()),
             ..behind(&[])
         };
         let cases = [
@@ -604,7 +614,7 @@ mod tests {
             ("an entry fails", holding(&with(&[]), 12, Some(s(2)))),
             ("marked as failed", holding(&with(&[]), FATAL_DELIVERIES, None)),
             ("a claim", holding(&with(&[]), 2, Some(s(2)))),
-            ("no history", unknown(HistoryCoverage::Partial { remaining: Some(s(80)) })),
+            ("no history", unknown(HistoryCoverage::Partial { remaining: Some(s(80).into()) })),
         ];
         let shown = cases.map(|(case, values)| format!("{case}: {}", of_group(Some((&values).into()), AT)));
         insta::assert_snapshot!(shown.join("\n"), @r"
@@ -633,7 +643,7 @@ mod tests {
             )
         };
         assert_eq!(of(50, 10, None), Trend::Grows(40.0));
-        assert_eq!(of(10, 50, Some(s(9))), Trend::Shrinks(40.0, Some(s(9))));
+        assert_eq!(of(10, 50, Some(s(9).into())), Trend::Shrinks(40.0, Some(s(9))));
         assert_eq!(of(100, 99, None), Trend::Steady);
         assert_eq!(of(0, 0, None), Trend::Steady);
         assert_eq!(trend((&behind(&[])).into()), Trend::Unknown);

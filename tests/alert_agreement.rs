@@ -16,8 +16,8 @@ use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::family::FamilyFold;
 use redis_stream_lag::report::{
-    Age, ConditionSet, EntryRate, GroupReport, GroupValues, Lag, OldestPending, Report, Retention, Status,
-    StreamIds, StreamReport, StreamValues,
+    Age, ConditionSet, EntryRate, GroupReport, GroupValues, Lag, OldestPending, Report, Retention,
+    SeldomGroupValues, Status, StreamIds, StreamReport, StreamValues,
 };
 use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
 use streamgauge::alert::expression::Expression;
@@ -106,8 +106,8 @@ fn group_values() -> impl Strategy<Value = GroupValues> {
         (0..60_u64, 0..60_u64, 1..5_u64).prop_map(|(age, idle, deliveries)| OldestPending::Entry {
             id: StreamId::new(1_700_000_000_000 - 1_000 * age, 0),
             consumer: None,
-            age: Some(Age(Duration::from_secs(age))),
-            idle: Some(Age(Duration::from_secs(idle))),
+            age: Some(Age::of(Duration::from_secs(age))),
+            idle: Some(Age::of(Duration::from_secs(idle))),
             deliveries
         }),
     ];
@@ -121,17 +121,21 @@ fn group_values() -> impl Strategy<Value = GroupValues> {
         |(lag, oldest_pending, lost, age, number, has_consumers, status, time_to_loss)| GroupValues {
             status,
             lag,
-            lag_seconds: Some(Age(Duration::from_secs(age))),
-            last_delivered_id_age: Some(Age(Duration::from_secs(age))),
-            last_delivery_age: Some(Age(Duration::from_secs(age / 2))),
+            lag_seconds: Some(Age::of(Duration::from_secs(age))),
+            last_delivered_id_age: Some(Age::of(Duration::from_secs(age))),
+            last_delivery_age: Some(Age::of(Duration::from_secs(age / 2))),
             messages_pending: number,
             oldest_pending: Some(oldest_pending),
-            pending_orphaned: Some(number),
+            pending_orphaned: Some(number.into()),
             consumers: u64::from(has_consumers),
-            entries_lost: Some(lost),
-            retention_used: Some(Retention { lag: number, length: 6 }),
-            time_to_loss,
-            delivered_rate: Some(EntryRate { entries: age, time: Duration::from_secs(40) }),
+            entries_lost: Some(lost.into()),
+            delivered_rate: Some(EntryRate::new(age, Duration::from_secs(40))),
+            seldom: SeldomGroupValues {
+                retention_used: Some(Retention { lag: number, length: 6 }),
+                time_to_loss: time_to_loss.map(Into::into),
+                ..SeldomGroupValues::default()
+            }
+            .into(),
             ..GroupValues::default()
         },
     )
@@ -144,9 +148,9 @@ fn lose(readings: &mut [Option<GroupValues>]) {
         match reading {
             None => total = None,
             Some(values) => {
-                let rise = values.entries_lost.unwrap_or(0);
+                let rise = values.entries_lost.map_or(0, u64::from);
                 let now = total.map_or(0, |before: u64| before + rise);
-                (total, values.entries_lost) = (Some(now), Some(now));
+                (total, values.entries_lost) = (Some(now), Some(now.into()));
             }
         }
     }

@@ -295,7 +295,7 @@ impl Story {
                 hold_age(snapshot.undelivered_after(*place).next(), view, began, ended, &context);
                 hold_pending(snapshot, pending, values, &context);
                 let lost = self.lost.get(&(at, name)).copied().unwrap_or(0);
-                if let Some(seen) = values.entries_lost {
+                if let Some(seen) = values.entries_lost.map(u64::from) {
                     assert!(
                         if self.polls_each_step { seen == lost } else { seen <= lost },
                         "{lost} lost: {context}"
@@ -315,7 +315,7 @@ impl Story {
             }
             Lag::Between { min, max } => assert!((min..=max).contains(&ahead), "{ahead}: {context}"),
         }
-        if let (Some(used), Lag::Exact(lag)) = (values.retention_used, values.lag) {
+        if let (Some(used), Lag::Exact(lag)) = (values.seldom.retention_used, values.lag) {
             assert_eq!((used.lag, used.length), (lag, snapshot.entries.len() as u64), "{context}");
         }
     }
@@ -345,7 +345,7 @@ fn hold_pending(snapshot: &StreamSnapshot, pending: &[StreamId], values: &GroupV
     let orphaned = pending.iter().filter(|id| !snapshot.entries.contains(id)).count();
     // More are not looked up.
     assert!(values.pending_orphaned.is_some() || pending.len() > 250, "{context}");
-    assert_eq!(values.pending_orphaned.unwrap_or(orphaned as u64), orphaned as u64, "{context}");
+    assert_eq!(values.pending_orphaned.map_or(orphaned as u64, u64::from), orphaned as u64, "{context}");
     // A list of a page and more is read after the report. No client runs during a poll.
     if pending.len() > 990 {
         return;

@@ -49,7 +49,9 @@ impl Trimmed {
     async fn ratios(&mut self) -> Vec<Option<f64>> {
         let report = self.polled.poll().await.unwrap();
         let groups = report.streams[0].groups.iter();
-        groups.map(|group| group.values.as_ref().unwrap().retention_used.map(|used| used.ratio())).collect()
+        groups
+            .map(|group| group.values.as_ref().unwrap().seldom.retention_used.map(|used| used.ratio()))
+            .collect()
     }
 
     async fn last_delivered(&mut self, group: &str) -> String {

@@ -93,7 +93,7 @@ async fn assert_true(connection: &mut MultiplexedConnection, report: &Report, ke
             (row, shown) => panic!("{what}: {name}: {row:?} and {shown:?}"),
         }
         let consumers = list(ask(connection, &["XINFO", "CONSUMERS", key, &name]).await.unwrap());
-        assert_eq!(group.consumers.as_ref().map_or(0, Vec::len), consumers.len(), "{what}: {name}");
+        assert_eq!(group.consumers.as_deref().map_or(0, <[_]>::len), consumers.len(), "{what}: {name}");
     }
 }
 

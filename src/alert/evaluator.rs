@@ -717,7 +717,7 @@ mod tests {
         let mut evaluator = evaluator(&[test_rule("Lost", "entries_lost > 0")]);
         let firing = (0..10).map(|minute: u64| {
             let lost = if minute < 2 { 0 } else { 7 };
-            let groups = vec![group("g", GroupValues { entries_lost: Some(lost), ..values() })];
+            let groups = vec![group("g", GroupValues { entries_lost: Some(lost.into()), ..values() })];
             let found = report(vec![stream("s", groups)]);
             evaluator.step(
                 PollReading::Complete(&found),
@@ -832,15 +832,15 @@ mod tests {
     #[test]
     fn what_a_group_read_or_lost_is_the_reason_for_which_an_alert_resolves() {
         let id = |ms| StreamId { ms, seq: 0 };
-        let read = |lag, ms, added| {
+        let read = |lag, ms, added: u64| {
             let values = GroupValues {
                 last_delivered_id: id(ms),
-                lag_seconds: Some(Age(Duration::from_secs(lag))),
+                lag_seconds: Some(Age::of(Duration::from_secs(lag))),
                 consumers: 1,
                 ..lagging(lag)
             };
             let mut found = stream("s", vec![group("g", values)]);
-            found.values.as_mut().unwrap().entries_added = Some(added);
+            found.values.as_mut().unwrap().entries_added = Some(added.into());
             report(vec![found])
         };
         let gone = report(vec![stream("s", Vec::new())]);
@@ -875,8 +875,8 @@ mod tests {
             // An age above 800 s is the same entry, read later.
             id: StreamId::new(if age > 800 { 1 } else { 2 }, 0),
             consumer: Some(Name::from("c")),
-            age: Some(Age(Duration::from_secs(age))),
-            idle: Some(Age(Duration::from_secs(idle))),
+            age: Some(Age::of(Duration::from_secs(age))),
+            idle: Some(Age::of(Duration::from_secs(idle))),
             deliveries,
         };
         let forgotten = pending(entry(900, 700, 2), 5);
@@ -892,7 +892,7 @@ mod tests {
         let with_census = |max_idle, messages_pending| {
             let (max_idle, max_deliveries) = (Some(Duration::from_secs(max_idle)), Some(2));
             let census = Arc::new(PendingCensus { max_idle, max_deliveries, ..PendingCensus::default() });
-            let shown = PendingCensusReading { census, age: Age(Duration::ZERO), unchanged_until: None };
+            let shown = PendingCensusReading { census, age: Age::of(Duration::ZERO), unchanged_until: None };
             let (oldest_pending, pending_census) = (Some(entry(900, 9, 2)), Some(shown));
             let values = GroupValues { oldest_pending, pending_census, messages_pending, ..values() };
             report(vec![stream("s", vec![group("g", values)])])
@@ -907,10 +907,10 @@ mod tests {
             assert_eq!(reason(expression, &with_census(700, 5), &with_census(8, 4)), expected);
         }
 
-        let lost = |entries| {
+        let lost = |entries: u64| {
             report(vec![stream(
                 "s",
-                vec![group("g", GroupValues { entries_lost: Some(entries), ..values() })],
+                vec![group("g", GroupValues { entries_lost: Some(entries.into()), ..values() })],
             )])
         };
         let mut evaluator = evaluator(&[test_rule("A", "entries_lost > 0")]);
@@ -938,7 +938,7 @@ mod tests {
     #[test]
     fn a_group_that_is_gone_is_restored_after_a_restart() {
         let read = || {
-            let values = GroupValues { last_delivery_age: Some(Age(Duration::from_secs(5))), ..values() };
+            let values = GroupValues { last_delivery_age: Some(Age::of(Duration::from_secs(5))), ..values() };
             report(vec![stream("s", vec![group("g", values)])])
         };
         let rules = [test_rule("Gone", "group_gone == 1")];

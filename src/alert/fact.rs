@@ -248,7 +248,7 @@ mod tests {
     use redis_stream_core::id::StreamId;
     use redis_stream_lag::report::{
         Age, EntryRate, GroupValues, Lag, OldestPending, PendingCensus, PendingCensusReading, Retention,
-        SilentConsumers,
+        SeldomGroupValues, SilentConsumers,
     };
     use std::sync::Arc;
 
@@ -285,10 +285,10 @@ mod tests {
 
     #[test]
     fn an_age_in_a_stream_that_did_not_change_is_as_of_the_last_reading() {
-        let age = Some(Age(Duration::from_secs(3)));
+        let age = Some(Age::of(Duration::from_secs(3)));
         let group = group("g", GroupValues { last_delivered_id_age: age, messages_pending: 7, ..values() });
         let read = ReportedStream::from(stream("s", vec![group.clone()]));
-        let later = read.unchanged_at(read.read_at + Duration::from_secs(10));
+        let later = read.unchanged_at(read.read_at.get() + Duration::from_secs(10));
         for (name, expected) in [("last_delivered_id_age_seconds", 13.0), ("messages_pending", 7.0)] {
             let FactSource::Group(family) = Fact::named(name).unwrap().source else { panic!("{name}") };
             let value = of_group(family, &later, &group, Operator::Above);
@@ -302,17 +302,17 @@ mod tests {
         let pending = OldestPending::Entry {
             id: StreamId::new(1_700_000_000_000, 0),
             consumer: None,
-            age: Some(Age(s(9))),
+            age: Some(Age::of(s(9))),
             idle: None,
             deliveries: 4,
         };
         let known = GroupValues {
-            lag_seconds: Some(Age(Duration::from_micros(1_500_000))),
-            last_delivered_id_age: Some(Age(s(3))),
-            last_delivery_age: Some(Age(s(2))),
+            lag_seconds: Some(Age::of(Duration::from_micros(1_500_000))),
+            last_delivered_id_age: Some(Age::of(s(3))),
+            last_delivery_age: Some(Age::of(s(2))),
             messages_pending: 5,
             oldest_pending: Some(pending),
-            pending_orphaned: Some(2),
+            pending_orphaned: Some(2.into()),
             pending_census: Some(PendingCensusReading {
                 census: Arc::new(PendingCensus {
                     redelivered: 3,
@@ -321,16 +321,20 @@ mod tests {
                     max_idle: Some(s(700)),
                     ..PendingCensus::default()
                 }),
-                age: Age(s(8)),
+                age: Age::of(s(8)),
                 unchanged_until: None,
             }),
             consumers: 6,
-            consumers_growth: Some(2),
+            consumers_growth: Some(2.into()),
             silent_consumers: Some(SilentConsumers { idle: 3, stranded: 1 }),
-            retention_used: Some(Retention { lag: 1, length: 4 }),
-            drain_time: Some(s(40)),
-            added_rate: Some(EntryRate { entries: 5, time: s(10) }),
-            delivered_rate: Some(EntryRate { entries: 20, time: s(10) }),
+            seldom: SeldomGroupValues {
+                retention_used: Some(Retention { lag: 1, length: 4 }),
+                ..SeldomGroupValues::default()
+            }
+            .into(),
+            drain_time: Some(s(40).into()),
+            added_rate: Some(EntryRate::new(5, s(10))),
+            delivered_rate: Some(EntryRate::new(20, s(10))),
             ..values()
         };
         let unknown = GroupValues { oldest_pending: None, ..values() };

@@ -187,7 +187,7 @@ mod tests {
     /// Returns a group that was delivered entries so many minutes ago.
     fn read(minutes_ago: u64) -> GroupReport {
         let last_delivery_age = Some(Duration::from_secs(60 * minutes_ago));
-        group("g", GroupValues { last_delivery_age: last_delivery_age.map(Age), ..values() })
+        group("g", GroupValues { last_delivery_age: last_delivery_age.map(Age::of), ..values() })
     }
 
     /// Returns a group of which no delivery was seen.

@@ -10,7 +10,7 @@ use crate::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetU
 use crate::alert::rule::{Rule, Selector, TargetLabels, test_rule};
 use crate::alert::test_support::{group, report, stream, values};
 use redis_stream_core::glob::Glob;
-use redis_stream_lag::report::{Age, GroupValues, Lag, OldestPending, Report, Retention};
+use redis_stream_lag::report::{Age, GroupValues, Lag, OldestPending, Report, Retention, SeldomGroupValues};
 
 const STREAMS: usize = if cfg!(debug_assertions) { 250 } else { 5_000 };
 const GROUPS: usize = 2 * STREAMS;
@@ -56,13 +56,17 @@ fn rules() -> Vec<Arc<Rule>> {
 fn report_with(lag: u64, lost: u64) -> Report {
     let values = |at: usize| GroupValues {
         lag: Lag::Exact(if at.is_multiple_of(100) { lag } else { 3 }),
-        lag_seconds: Some(Age(Duration::from_secs(2))),
-        last_delivered_id_age: Some(Age(Duration::from_secs(1))),
+        lag_seconds: Some(Age::of(Duration::from_secs(2))),
+        last_delivered_id_age: Some(Age::of(Duration::from_secs(1))),
         oldest_pending: Some(OldestPending::Nothing),
-        pending_orphaned: Some(0),
+        pending_orphaned: Some(0.into()),
         consumers: 2,
-        entries_lost: Some(if at.is_multiple_of(100) { lost } else { 0 }),
-        retention_used: Some(Retention { lag: 1, length: 10 }),
+        entries_lost: Some(if at.is_multiple_of(100) { lost } else { 0 }.into()),
+        seldom: SeldomGroupValues {
+            retention_used: Some(Retention { lag: 1, length: 10 }),
+            ..SeldomGroupValues::default()
+        }
+        .into(),
         ..values()
     };
     let groups = |at| ["billing", "mail"].map(|name| group(name, values(at))).to_vec();
@@ -124,7 +128,7 @@ fn an_evaluation_takes_milliseconds() {
     let mut evaluator = evaluator();
     let values = |lag, age| GroupValues {
         lag: Lag::Exact(lag),
-        lag_seconds: Some(Age(Duration::from_secs(age))),
+        lag_seconds: Some(Age::of(Duration::from_secs(age))),
         oldest_pending: Some(OldestPending::Nothing),
         ..values()
     };

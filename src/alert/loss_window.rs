@@ -44,7 +44,7 @@ impl LossWindow {
         for stream in &report.streams {
             for group in &stream.groups {
                 let total = group.values.as_ref().and_then(|values| values.entries_lost);
-                let Some(total) = total else { continue };
+                let Some(total) = total.map(u64::from) else { continue };
                 if let Some(lost) =
                     self.groups_mut(&stream.key).and_then(|groups| groups.get_mut(&group.name))
                 {
@@ -140,7 +140,7 @@ mod tests {
         let (mut losses, key) = (LossWindow::default(), Name::from("s"));
         let readings = totals.iter().enumerate().map(|(at, total)| {
             let found = match total {
-                Some(total) => group("g", GroupValues { entries_lost: Some(*total), ..values() }),
+                Some(total) => group("g", GroupValues { entries_lost: Some((*total).into()), ..values() }),
                 None => missing_group("g"),
             };
             let report = report(vec![stream("s", vec![found])]);
@@ -164,7 +164,7 @@ mod tests {
                 let (mut losses, mut now) = (LossWindow::default(), minutes(1_000));
                 let readings = (0..10).map(|poll| {
                     let total = if poll < 2 { 0 } else { 3 };
-                    let found = group("g", GroupValues { entries_lost: Some(total), ..values() });
+                    let found = group("g", GroupValues { entries_lost: Some(total.into()), ..values() });
                     let report = report(vec![stream("s", vec![found])]);
                     losses.note(&report, now);
                     now += minutes(1);
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn groups_that_lost_nothing_take_no_memory() {
         let mut losses = LossWindow::default();
-        let groups = vec![group("g", GroupValues { entries_lost: Some(0), ..values() })];
+        let groups = vec![group("g", GroupValues { entries_lost: Some(0.into()), ..values() })];
         losses.note(&report(vec![stream("s", groups)]), Duration::from_secs(1));
         assert!(losses.streams.is_empty());
     }

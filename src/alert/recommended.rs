@@ -376,7 +376,7 @@ mod tests {
     fn with(conditions: &[Status]) -> GroupValues {
         let conditions = conditions.iter().copied().collect();
         let status = GroupStatus { conditions, coverage: HistoryCoverage::Complete, since: None };
-        GroupValues { status, lag: Lag::Exact(6142), consumers: 2, entries_lost: Some(0), ..values() }
+        GroupValues { status, lag: Lag::Exact(6142), consumers: 2, entries_lost: Some(0.into()), ..values() }
     }
 
     /// Evaluates the rules each minute over readings of a group, the last of which lasts. Returns each alert with the minute
@@ -412,24 +412,26 @@ mod tests {
     }
 
     fn late(mut values: GroupValues) -> GroupValues {
-        values.lag_seconds = Some(Age(Duration::from_secs(911)));
-        values.last_delivery_age = Some(Age(Duration::from_secs(10)));
+        values.lag_seconds = Some(Age::of(Duration::from_secs(911)));
+        values.last_delivery_age = Some(Age::of(Duration::from_secs(10)));
         values
     }
 
     fn paused(mut values: GroupValues) -> GroupValues {
-        values.last_delivery_age = Some(Age(Duration::from_secs(900)));
+        values.last_delivery_age = Some(Age::of(Duration::from_secs(900)));
         values
     }
 
     fn nearly(mut values: GroupValues) -> GroupValues {
-        values.retention_used = Some(Retention { lag: 90, length: 100 });
+        values.seldom.change(|seldom| seldom.retention_used = Some(Retention { lag: 90, length: 100 }));
         values
     }
 
     fn soon(mut values: GroupValues) -> GroupValues {
-        values.retention_used = Some(Retention { lag: 20, length: 100 });
-        values.time_to_loss = Some(Duration::from_secs(1_700));
+        values.seldom.change(|seldom| {
+            seldom.retention_used = Some(Retention { lag: 20, length: 100 });
+            seldom.time_to_loss = Some(Duration::from_secs(1_700).into());
+        });
         values
     }
 
@@ -479,7 +481,7 @@ mod tests {
     #[test]
     fn rules_about_losses_fire_for_what_they_are_about_and_for_nothing_else() {
         use Status::{Abandoned, Lagging, Losing};
-        let lost = |entries| GroupValues { entries_lost: Some(entries), ..nearly(with(&[])) };
+        let lost = |entries: u64| GroupValues { entries_lost: Some(entries.into()), ..nearly(with(&[])) };
         let uncounted = GroupValues { entries_lost: None, ..with(&[Losing]) };
         check(&[
             (
@@ -516,8 +518,8 @@ mod tests {
             let oldest = OldestPending::Entry {
                 id: StreamId::new(1_700_000_000_000, 0),
                 consumer: idle.map(|_| Name::from("c")),
-                age: Some(Age(s(1_000))),
-                idle: idle.map(Age),
+                age: Some(Age::of(s(1_000))),
+                idle: idle.map(Age::of),
                 deliveries,
             };
             GroupValues { messages_pending: 3, oldest_pending: Some(oldest), ..with(conditions) }

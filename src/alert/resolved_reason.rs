@@ -79,7 +79,7 @@ impl HeldValues {
     }
 
     fn entries_added(&self) -> Option<u64> {
-        self.stream.values.as_ref()?.entries_added
+        self.stream.values.as_ref()?.entries_added.map(u64::from)
     }
 
     pub(super) fn shift_times(&mut self, shift: ClockShift) {
@@ -153,7 +153,7 @@ pub(super) fn reason(
             // The group that was the worst may not be the one that made the alert resolve.
             Some(_) if group.fold.is_some() => return now_is(first, value),
             Some(values) => {
-                let added = stream.values.as_ref().and_then(|values| values.entries_added);
+                let added = stream.values.as_ref().and_then(|values| values.entries_added).map(u64::from);
                 let change = GroupChange { held, values, added };
                 return change.reason(expression).unwrap_or_else(|| now_is(first, value));
             }
@@ -276,8 +276,8 @@ impl GroupChange<'_> {
             return Some(SET_ELSEWHERE.to_owned());
         }
         if self.has_lost(before) {
-            let lost = now.entries_lost.unwrap_or(0) - before.entries_lost.unwrap_or(0);
-            return Some(format!("{} {REMOVED}", count(lost)));
+            let [now, before] = [now, before].map(|values| values.entries_lost.map_or(0, u64::from));
+            return Some(format!("{} {REMOVED}", count(now - before)));
         }
         if is_at_end {
             return Some("the group has read to the end".to_owned());
@@ -340,7 +340,7 @@ mod tests {
             id: StreamId::new(5, 1),
             consumer: Some(Name::from("c")),
             age: None,
-            idle: Some(Age(Duration::from_secs(9))),
+            idle: Some(Age::of(Duration::from_secs(9))),
             deliveries: 12,
         };
         let wrong = GroupValues {

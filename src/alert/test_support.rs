@@ -31,7 +31,7 @@ pub(crate) fn stream(key: impl Into<Name>, groups: Vec<GroupReport>) -> StreamRe
     let values = StreamValues {
         length: 40,
         groups: groups.len() as u64,
-        last_generated: Some(Duration::from_secs(1_700_000_000)),
+        last_generated: Some(Duration::from_secs(1_700_000_000).into()),
         ..StreamValues::default()
     };
     StreamReport::new(key.into(), Some(values), groups)

@@ -337,7 +337,7 @@ impl ListedGroup {
             up: group.values.is_some(),
             status: status.map(GroupStatus::status),
             conditions: status.iter().flat_map(|status| status.conditions.iter()).collect(),
-            since: status.and_then(|status| status.since).map(rfc3339),
+            since: status.and_then(|status| status.since).map(|since| rfc3339(since.get())),
             unknown_until: snapshot.last_read.zip(unknown_for).map(|(read, time)| rfc3339(read + time)),
             values: view.map(ListedValues::of).unwrap_or_default(),
             holds: ListedHold::of(stream, group),
@@ -405,9 +405,9 @@ impl ListedHold {
         let min_id = trim.min_id.to_string();
         let arguments = [b"XTRIM", stream.key.as_bytes(), b"MINID", b"~", min_id.as_bytes()];
         Some(Self {
-            since: rfc3339(holder.since),
+            since: rfc3339(holder.since.get()),
             waits_for: holder.held_for.as_str().to_owned(),
-            trimmable_entries: trim.entries,
+            trimmable_entries: trim.entries.map(u64::from),
             trim_command: redis_cli::line(&["redis-cli".to_owned()], &arguments),
             min_id,
         })
@@ -555,28 +555,33 @@ mod tests {
     use redis_stream_lag::question::FATAL_DELIVERIES;
     use redis_stream_lag::report::{
         Age, ConditionSet, ConsumerReport, GroupValues, HeldFor, HistoryCoverage, Lag, OldestPending,
-        PendingCensus, PendingCensusReading, Retention, SafeTrim, StreamHolder, StreamValues,
+        PendingCensus, PendingCensusReading, Retention, SafeTrim, SeldomGroupValues, StreamHolder,
+        StreamValues,
     };
 
     fn values(status: Status, lag: Lag, messages_pending: u64) -> GroupValues {
         let entry = OldestPending::Entry {
             id: StreamId::new(1_700_000_000_000, 0),
             consumer: Some(Name::from("c")),
-            age: Some(Age(Duration::from_millis(9_500))),
-            idle: Some(Age(Duration::from_secs(7))),
+            age: Some(Age::of(Duration::from_millis(9_500))),
+            idle: Some(Age::of(Duration::from_secs(7))),
             deliveries: 3,
         };
         GroupValues {
             lag,
-            lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)).map(Age),
-            last_delivered_id_age: lag.exact().map(Duration::from_secs).map(Age),
-            entries_read: lag.exact(),
+            lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)).map(Age::of),
+            last_delivered_id_age: lag.exact().map(Duration::from_secs).map(Age::of),
+            entries_read: lag.exact().map(Into::into),
             messages_pending,
             oldest_pending: Some(if messages_pending > 0 { entry } else { OldestPending::Nothing }),
-            pending_orphaned: lag.exact(),
+            pending_orphaned: lag.exact().map(Into::into),
             consumers: 1,
-            entries_lost: lag.exact(),
-            retention_used: lag.exact().map(|lag| Retention { lag, length: 48 }),
+            entries_lost: lag.exact().map(Into::into),
+            seldom: SeldomGroupValues {
+                retention_used: lag.exact().map(|lag| Retention { lag, length: 48 }),
+                ..SeldomGroupValues::default()
+            }
+            .into(),
             status: status.into(),
             ..GroupValues::default()
         }
@@ -587,10 +592,10 @@ mod tests {
         let consumer = ConsumerReport {
             name: Name::from("c"),
             messages_pending: 1,
-            idle: Age(idle),
-            inactive: inactive.map(Age),
+            idle: Age::of(idle),
+            inactive: inactive.map(Age::of),
         };
-        let consumers = values.as_ref().and_then(|values| values.lag.exact()).map(|_| vec![consumer]);
+        let consumers = values.as_ref().and_then(|values| values.lag.exact()).map(|_| [consumer].into());
         GroupReport { named: values.is_none(), consumers, ..GroupReport::new(Name::from(name), values) }
     }
 
@@ -671,9 +676,9 @@ mod tests {
     #[test]
     fn a_status_comes_with_all_conditions_and_its_time() {
         let conditions: ConditionSet = [Status::Losing, Status::Abandoned].into_iter().collect();
-        let since = Some(Duration::from_millis(1_700_000_000_500));
+        let since = Some(Duration::from_millis(1_700_000_000_500).into());
         let both = GroupStatus { since, ..conditions.into() };
-        let remaining = Some(Duration::from_millis(80_250));
+        let remaining = Some(Duration::from_millis(80_250).into());
         let early =
             GroupStatus { coverage: HistoryCoverage::Partial { remaining }, since, ..GroupStatus::default() };
         let with = |status| GroupValues { status, ..values(Status::Ok, Lag::Exact(1), 0) };
@@ -702,10 +707,10 @@ mod tests {
     fn the_group_that_holds_a_stream_comes_with_the_command_that_trims_the_rest() {
         let holder = StreamHolder {
             group: Name::from("b"),
-            since: Duration::from_secs(1_700_000_000),
+            since: Duration::from_secs(1_700_000_000).into(),
             held_for: HeldFor::Acknowledgement,
         };
-        let trim = SafeTrim { min_id: StreamId::new(17, 3), entries: Some(4), holder: Some(holder) };
+        let trim = SafeTrim { min_id: StreamId::new(17, 3), entries: Some(4.into()), holder: Some(holder) };
         let values = StreamValues { safe_trim: Some(trim), ..StreamValues::default() };
         let groups = ["a", "b"].map(|name| group(name, Some(GroupValues::default())));
         let held = StreamReport { values: Some(values), ..(*stream(b"it's\xff", groups.into())).clone() };
@@ -747,7 +752,7 @@ mod tests {
         };
         let shown = |unchanged_until| PendingCensusReading {
             census: Arc::new(census.clone()),
-            age: Age(Duration::ZERO),
+            age: Age::of(Duration::ZERO),
             unchanged_until,
         };
         let lists = |pending_census| {
@@ -764,7 +769,11 @@ mod tests {
             Some(vec![entry("1-0", "", None, None), entry("2-0", "c", Some(3), Some(idle_seconds))])
         };
         assert_eq!(lists(Some(shown(None))).worst, worst(50.0), "when it was read");
-        assert_eq!(lists(Some(shown(Some(s(160))))).worst, worst(110.0), "the list has not changed since");
+        assert_eq!(
+            lists(Some(shown(Some(s(160).into())))).worst,
+            worst(110.0),
+            "the list has not changed since"
+        );
         let holding = |consumer: &str| ListedHolding {
             consumer: consumer.to_owned(),
             entries: 8,

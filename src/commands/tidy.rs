@@ -271,7 +271,7 @@ fn idle_consumers(values: &GroupValues, idle: Duration) -> Option<String> {
     };
     Some(format!(
         "{} of its {consumers} tried to read for {} or longer, with nothing pending",
-        count(silent.idle),
+        count(silent.idle.into()),
         span(idle)
     ))
 }

@@ -298,7 +298,7 @@ impl<'a> SampleWriter<'a> {
         let Some(values) = &stream.values else { return };
         self.begin(stream);
         let stream_labels = self.prefix.len();
-        for (change, count) in values.group_changes.by_change() {
+        for (change, count) in values.seldom.group_changes.by_change() {
             self.prefix.truncate(stream_labels);
             write_label("change", change, &mut self.prefix);
             self.sample(Number::Count(count));
@@ -349,30 +349,36 @@ mod tests {
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
     use redis_stream_lag::report::{
-        Age, ConsumerReport, GroupValues, Lag, OldestPending, Retention, StreamIds, StreamValues,
+        Age, ConsumerReport, GroupValues, Lag, OldestPending, Retention, SeldomGroupValues, StreamIds,
+        StreamValues,
     };
     use redis_stream_lag::snapshot::RadixTree;
     use std::io::Read as _;
 
     fn consumer(name: &str, messages_pending: u64, idle_seconds: u64) -> ConsumerReport {
         let idle = Duration::from_secs(idle_seconds);
-        ConsumerReport { name: Name::from(name), messages_pending, idle: Age(idle), inactive: None }
+        ConsumerReport { name: Name::from(name), messages_pending, idle: Age::of(idle), inactive: None }
     }
 
     fn group(name: &str, values: Option<GroupValues>, consumers: Option<Vec<ConsumerReport>>) -> GroupReport {
+        let consumers = consumers.map(Vec::into_boxed_slice);
         GroupReport { named: values.is_none(), consumers, ..GroupReport::new(Name::from(name), values) }
     }
 
     fn values(lag: Lag, oldest_pending: Option<OldestPending>) -> GroupValues {
         GroupValues {
             lag,
-            lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)).map(Age),
+            lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)).map(Age::of),
             last_delivered_id: StreamId::new(1_700_000_000_123, 4),
             messages_pending: 1,
             oldest_pending,
             consumers: 2,
-            entries_lost: lag.exact(),
-            retention_used: lag.exact().map(|lag| Retention { lag, length: 48 }),
+            entries_lost: lag.exact().map(Into::into),
+            seldom: SeldomGroupValues {
+                retention_used: lag.exact().map(|lag| Retention { lag, length: 48 }),
+                ..SeldomGroupValues::default()
+            }
+            .into(),
             status: lag.exact().map_or(Status::Unknown, |_| Status::Lagging).into(),
             ..GroupValues::default()
         }
@@ -383,7 +389,7 @@ mod tests {
             id: StreamId::new(5, 0),
             consumer: Some(Name::from("busy")),
             age: None,
-            idle: Some(Age(Duration::from_secs(7))),
+            idle: Some(Age::of(Duration::from_secs(7))),
             deliveries: 3,
         };
         let consumers =
@@ -397,7 +403,7 @@ mod tests {
             length: 40,
             groups: 3,
             entries_added: None,
-            first_entry: Some(Duration::from_millis(1_700_000_000_250)),
+            first_entry: Some(Duration::from_millis(1_700_000_000_250).into()),
             last_generated: None,
             ids: StreamIds { last_generated: StreamId::new(7, 1), ..StreamIds::default() },
             radix_tree: RadixTree { keys: 1, nodes: 2 },
@@ -427,7 +433,7 @@ mod tests {
     fn ages_of_a_stream_that_did_not_change_are_as_of_the_last_reading() {
         let mut later = Report::clone(&report());
         for stream in &mut later.streams {
-            *stream = stream.unchanged_at(stream.read_at + Duration::from_secs(2));
+            *stream = stream.unchanged_at(stream.read_at.get() + Duration::from_secs(2));
         }
         let selection = FamilySelection::new(|_, _| true, Duration::from_secs(86_400));
         let of = |report: Report| {

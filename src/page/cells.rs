@@ -38,7 +38,7 @@ pub(super) fn status_cell(row: &GroupRow<'_>, now: Duration) -> Markup {
 pub(super) fn numbers(values: GroupView<'_>) -> Markup {
     let oldest = values.messages_pending > 0;
     let silent = values.silent_consumers.unwrap_or_default();
-    let active = values.consumers.saturating_sub(silent.idle + silent.stranded);
+    let active = values.consumers.saturating_sub(u64::from(silent.idle) + u64::from(silent.stranded));
     html! {
         td.number role="cell" data-label="Lag" {
             (lag(values.lag))
@@ -75,10 +75,10 @@ pub(super) fn drained_cell(drained: Drained) -> Markup {
 
 fn drained_in(values: GroupView<'_>) -> Markup {
     let drained = drained_cell(drained_of(values));
-    let loss = values.time_to_loss.filter(|time| values.drain_time.is_none_or(|drain| *time < drain));
+    let loss = values.seldom.time_to_loss.filter(|time| values.drain_time.is_none_or(|drain| *time < drain));
     html! {
         (drained)
-        @if let Some(time) = loss { div.loss { "loss in " (span(time)) } }
+        @if let Some(time) = loss { div.loss { "loss in " (span(time.get())) } }
     }
 }
 

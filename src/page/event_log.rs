@@ -211,8 +211,8 @@ fn of_stream(at: Duration, before: &StreamReport, stream: &StreamReport) -> Vec<
 
 /// Returns the number of entries that a trim or a deletion took, if it was a large part of the stream.
 fn trimmed(before: &StreamValues, values: &StreamValues) -> Option<u64> {
-    let added =
-        values.entries_added.zip(before.entries_added).map_or(0, |(now, then)| now.saturating_sub(then));
+    let added = values.entries_added.zip(before.entries_added);
+    let added = added.map_or(0, |(now, then)| now.get().saturating_sub(then.get()));
     let removed = (before.length + added).checked_sub(values.length)?;
     let fell = before.length.saturating_sub(values.length);
     (fell >= MIN_TRIM && fell >= before.length / TRIM_PART).then_some(removed)
@@ -221,7 +221,8 @@ fn trimmed(before: &StreamValues, values: &StreamValues) -> Option<u64> {
 /// Returns the number of entries that a group lost, unless it is known to lose entries all the time.
 fn lost(before: &StreamReport, group: &GroupReport) -> Option<u64> {
     let (values, earlier) = (group.values.as_ref()?, find(before, &group.name)?);
-    let lost = values.entries_lost?.checked_sub(earlier.entries_lost?).filter(|lost| *lost > 0)?;
+    let [lost, lost_before] = [values, earlier].map(|values| values.entries_lost.map(u64::from));
+    let lost = lost?.checked_sub(lost_before?).filter(|lost| *lost > 0)?;
     (!earlier.status.conditions.contains(Status::Losing)).then_some(lost)
 }
 
@@ -253,9 +254,10 @@ fn change(
     match (before.status.status(), values.status.status()) {
         (then, now) if then == now => None,
         (_, now) if now.is_condition() => Some((GroupEvent::Became(now), None)),
-        (then, Status::Ok) if then.is_condition() => {
-            Some((GroupEvent::Recovered(then), before.status.since.map(|since| at.saturating_sub(since))))
-        }
+        (then, Status::Ok) if then.is_condition() => Some((
+            GroupEvent::Recovered(then),
+            before.status.since.map(|since| at.saturating_sub(since.get())),
+        )),
         _ => None,
     }
 }
@@ -299,14 +301,14 @@ mod tests {
     }
 
     fn with(status: Status, since: u64, lost: u64) -> GroupValues {
-        let mut values = GroupValues { status: status.into(), entries_lost: Some(lost), ..values() };
-        values.status.since = Some(s(since));
+        let mut values = GroupValues { status: status.into(), entries_lost: Some(lost.into()), ..values() };
+        values.status.since = Some(s(since).into());
         values
     }
 
     fn of_length(mut stream: StreamReport, length: u64, added: u64) -> StreamReport {
         let values = stream.values.as_mut().unwrap();
-        (values.length, values.entries_added) = (length, Some(added));
+        (values.length, values.entries_added) = (length, Some(added.into()));
         stream
     }
 

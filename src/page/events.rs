@@ -71,7 +71,9 @@ pub(super) fn of_group<'a>(
 /// Returns true if the event is the beginning of the status that the group has now.
 fn is_current(event: &LoggedEvent, values: Option<GroupView<'_>>) -> bool {
     values.is_some_and(|values| event.text == format!("became {}", values.status.status().as_str()))
-        && values.and_then(|values| values.status.since).is_some_and(|since| since.abs_diff(event.at) < SAME)
+        && values
+            .and_then(|values| values.status.since)
+            .is_some_and(|since| since.get().abs_diff(event.at) < SAME)
 }
 
 fn of_alert(alert: &ActiveAlert) -> Option<Event> {
@@ -89,11 +91,11 @@ fn of_values(values: GroupView<'_>, read_at: Duration) -> Vec<Event> {
     let status = values.status.status();
     let began = values.status.since.filter(|_| !values.status.conditions.is_empty());
     let began = began.map(|at| Event {
-        at,
+        at: at.get(),
         severity: Severity::of(Some(status)),
         text: format!("the group became {}", status.as_str()),
     });
-    let recreated = values.recreation.map(|recreation| {
+    let recreated = values.seldom.recreation.map(|recreation| {
         let position = match recreation.position {
             NewPosition::FurtherBack => "further back",
             NewPosition::Same => "where it was",
@@ -146,7 +148,7 @@ mod tests {
     use crate::page::history::SampledValues;
     use crate::page::test_support::values;
     use redis_stream_lag::report::{
-        Age, ConditionSet, GroupStatus, GroupValues, HistoryCoverage, Recreation, Status,
+        Age, ConditionSet, GroupStatus, GroupValues, HistoryCoverage, Recreation, SeldomGroupValues, Status,
     };
 
     fn s(seconds: u64) -> Duration {
@@ -171,11 +173,16 @@ mod tests {
     #[test]
     fn the_newest_event_comes_first() {
         let conditions: ConditionSet = [Status::Stalled, Status::Losing].into_iter().collect();
-        let status = GroupStatus { conditions, coverage: HistoryCoverage::Complete, since: Some(s(300)) };
+        let status =
+            GroupStatus { conditions, coverage: HistoryCoverage::Complete, since: Some(s(300).into()) };
         let values = GroupValues {
             status,
-            last_delivery_age: Some(Age(Duration::from_secs(420))),
-            recreation: Some(Recreation { at: s(60), position: NewPosition::FurtherBack }),
+            last_delivery_age: Some(Age::of(Duration::from_secs(420))),
+            seldom: SeldomGroupValues {
+                recreation: Some(Recreation { at: s(60), position: NewPosition::FurtherBack }),
+                ..SeldomGroupValues::default()
+            }
+            .into(),
             ..values()
         };
         let alerts =
@@ -199,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_group_that_reads_all_the_time_has_no_event() {
-        let values = GroupValues { last_delivery_age: Some(Age(Duration::from_secs(9))), ..values() };
+        let values = GroupValues { last_delivery_age: Some(Age::of(Duration::from_secs(9))), ..values() };
         assert_eq!(of_group(Some((&values).into()), s(0), &[], &[], [].iter()), []);
         assert_eq!(of_group(None, s(0), &[], &[], [].iter()), []);
     }

@@ -131,7 +131,7 @@ fn group_page(model: &PageModel, row: &GroupRow<'_>) -> Markup {
             @if let Some(all) = label::rest(&key) { details #whole-key { summary { "The whole key" } (all) } }
             (diagnoses(row, read_at))
             (age(model, row.target))
-            @if let Some(recreation) = row.group.values.as_ref().and_then(|values| values.recreation) {
+            @if let Some(recreation) = row.group.values.as_ref().and_then(|values| values.seldom.recreation) {
                 (recreated(model, recreation))
             }
             @if let Some(values) = row.view() { (strip::of_group(values)) }
@@ -468,8 +468,8 @@ mod tests {
         let oldest = OldestPending::Entry {
             id: StreamId::new(1_699_999_000_000, 7),
             consumer: Some(Name::from("<i>fraud-1")),
-            age: Some(Age(Duration::from_secs(1_000))),
-            idle: Some(Age(Duration::from_secs(3))),
+            age: Some(Age::of(Duration::from_secs(1_000))),
+            idle: Some(Age::of(Duration::from_secs(3))),
             deliveries: 217,
         };
         let values = GroupValues {
@@ -480,10 +480,10 @@ mod tests {
         let consumer = ConsumerReport {
             name: Name::from("<i>fraud-1"),
             messages_pending: 2,
-            idle: Age(Duration::from_secs(3)),
-            inactive: Some(Age(Duration::from_secs(3))),
+            idle: Age::of(Duration::from_secs(3)),
+            inactive: Some(Age::of(Duration::from_secs(3))),
         };
-        GroupReport { consumers: Some(vec![consumer]), ..group("fraud", values) }
+        GroupReport { consumers: Some([consumer].into()), ..group("fraud", values) }
     }
 
     #[test]

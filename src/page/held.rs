@@ -23,20 +23,20 @@ pub(super) fn held(model: &PageModel, target: &TargetModel, key: &Name, trim: &S
                             HeldFor::Delivery => " needs the oldest entry, which it has not been delivered yet",
                             HeldFor::Acknowledgement => " needs the oldest entry, which it has not acknowledged yet",
                         }
-                        ". It has needed it " (lasting(*since, model.now)) "."
+                        ". It has needed it " (lasting((*since).get(), model.now)) "."
                     }
                     None => "No group needs any of its entries.",
                 }
-                @if trim.entries != Some(0) {
+                @if trim.entries != Some(0.into()) {
                     " At the start of the stream, "
                     @match trim.entries {
-                        Some(entries) => { strong { (count(entries)) } " entries" }
+                        Some(entries) => { strong { (count(entries.get())) } " entries" }
                         None => "entries (being counted)",
                     }
                     " were delivered to every group and acknowledged, as of this reading, and can be trimmed. Readers without a group are not seen."
                 }
             }
-            @if trim.entries != Some(0) {
+            @if trim.entries != Some(0.into()) {
                 p { strong.writes { "This changes data." } }
                 pre tabindex="0" { code { (redis_cli::line(&target.redis_cli, &arguments)) } }
             }

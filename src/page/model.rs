@@ -191,7 +191,7 @@ impl<'a> GroupRow<'a> {
 
     /// Returns the time at which its status began.
     pub(super) fn began(&self) -> Option<Duration> {
-        self.group.values.as_ref()?.status.since
+        self.group.values.as_ref()?.status.since.map(Duration::from)
     }
 
     /// Returns how long it has had its status, or how long the status stays unknown.
@@ -201,7 +201,7 @@ impl<'a> GroupRow<'a> {
         match (status.status(), view.unknown_for()) {
             (Status::Unknown, Some(time)) => Some(format!("for {} more", span(time))),
             (Status::Unknown, None) => None,
-            _ => status.since.map(|since| lasting(since, now)),
+            _ => status.since.map(|since| lasting(since.get(), now)),
         }
     }
 

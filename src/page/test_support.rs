@@ -27,8 +27,8 @@ pub(super) fn stream(key: impl Into<Name>, groups: Vec<GroupReport>) -> StreamRe
     let values = StreamValues {
         length: 4_000,
         groups: groups.len() as u64,
-        first_entry: Some(Duration::from_secs(1_699_990_000)),
-        last_generated: Some(Duration::from_secs(1_700_000_000)),
+        first_entry: Some(Duration::from_secs(1_699_990_000).into()),
+        last_generated: Some(Duration::from_secs(1_700_000_000).into()),
         ..StreamValues::default()
     };
     StreamReport { values: Some(values), ..test_support::stream(key, groups) }

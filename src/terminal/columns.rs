@@ -281,12 +281,12 @@ mod tests {
     #[test]
     fn a_trend_comes_from_the_rates_unless_entries_are_lost() {
         let group = |lag, added, delivered, conditions| {
-            let rate = |entries| Some(EntryRate { entries, time: Duration::from_secs(10) });
+            let rate = |entries| Some(EntryRate::new(entries, Duration::from_secs(10)));
             let values = GroupValues {
                 lag: Lag::Exact(lag),
                 added_rate: rate(added),
                 delivered_rate: rate(delivered),
-                drain_time: (delivered > added).then_some(Duration::from_secs(9 * lag.min(1))),
+                drain_time: (delivered > added).then_some((Duration::from_secs(9 * lag.min(1))).into()),
                 ..GroupValues::default()
             };
             ListedGroup { values: ListedValues::of((&values).into()), conditions, ..ListedGroup::default() }

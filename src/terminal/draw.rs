@@ -247,10 +247,10 @@ mod tests {
     }
 
     fn behind(name: &str, lag: u64) -> ListedGroup {
-        let rate = |entries| Some(EntryRate { entries, time: Duration::from_secs(10) });
+        let rate = |entries| Some(EntryRate::new(entries, Duration::from_secs(10)));
         let values = GroupValues {
             lag: Lag::Exact(lag),
-            lag_seconds: Some(Age(Duration::from_secs(lag / 10))),
+            lag_seconds: Some(Age::of(Duration::from_secs(lag / 10))),
             messages_pending: 3,
             consumers: 2,
             added_rate: rate(120),

@@ -196,12 +196,12 @@ mod tests {
             values: ListedValues::of(
                 (&GroupValues {
                     lag: lag.map_or(Lag::Between { min: 1_200, max: 5_000 }, Lag::Exact),
-                    lag_seconds: lag.map(|_| Duration::from_millis(192_400)).map(Age),
+                    lag_seconds: lag.map(|_| Duration::from_millis(192_400)).map(Age::of),
                     messages_pending,
                     consumers: 2,
-                    drain_time: lag.map(|_| Duration::from_secs(400)),
-                    added_rate: lag.map(|_| EntryRate { entries: 6, time: Duration::from_secs(4) }),
-                    delivered_rate: lag.map(|_| EntryRate { entries: 40, time: Duration::from_secs(4) }),
+                    drain_time: (lag.map(|_| Duration::from_secs(400))).map(Into::into),
+                    added_rate: lag.map(|_| EntryRate::new(6, Duration::from_secs(4))),
+                    delivered_rate: lag.map(|_| EntryRate::new(40, Duration::from_secs(4))),
                     ..GroupValues::default()
                 })
                     .into(),

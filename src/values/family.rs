@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use redis_stream_lag::compact::{Count, Micros, Millis};
 use redis_stream_lag::report::{
     ConsumerView, EntryRate, GroupReport, GroupValues, GroupView, LossEstimate, ReportedStream, Retention,
     StreamReport, StreamValues,
@@ -313,7 +314,7 @@ impl ValueReading {
 
     /// Returns 1 if the stream was read; of a family, if all its streams were.
     pub fn stream_up(stream: &StreamReport) -> Self {
-        let fold = |values: &StreamValues| values.fold.as_ref().is_none_or(|fold| fold.unread == 0);
+        let fold = |values: &StreamValues| values.seldom.fold.as_ref().is_none_or(|fold| fold.unread == 0);
         stream.values.as_ref().is_some_and(fold).into()
     }
 
@@ -336,6 +337,12 @@ impl From<bool> for ValueReading {
     }
 }
 
+impl From<u32> for ValueReading {
+    fn from(count: u32) -> Self {
+        u64::from(count).into()
+    }
+}
+
 impl From<u64> for ValueReading {
     fn from(count: u64) -> Self {
         Self::Known(Number::Count(count))
@@ -345,6 +352,24 @@ impl From<u64> for ValueReading {
 impl From<Duration> for ValueReading {
     fn from(duration: Duration) -> Self {
         Self::Known(Number::Seconds(duration))
+    }
+}
+
+impl From<Count> for ValueReading {
+    fn from(count: Count) -> Self {
+        count.get().into()
+    }
+}
+
+impl From<Micros> for ValueReading {
+    fn from(time: Micros) -> Self {
+        time.get().into()
+    }
+}
+
+impl From<Millis> for ValueReading {
+    fn from(time: Millis) -> Self {
+        time.get().into()
     }
 }
 

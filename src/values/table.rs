@@ -163,7 +163,7 @@ pub static FAMILIES: &[&Family] = &[
         "Entries added with an idempotent ID (`XADD` with `IDMP`).",
         ValueUnit::Count,
         Aggregation::Counter,
-        ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.entries_added).into()),
+        ValueSource::Stream(|values| values.seldom.idmp.map(|idmp| idmp.entries_added).into()),
     )
     .absent(NO_IDMP),
     &counter(
@@ -171,7 +171,7 @@ pub static FAMILIES: &[&Family] = &[
         "Entries not added, since their idempotent ID was added before: retries of producers.",
         ValueUnit::Count,
         Aggregation::Counter,
-        ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.duplicates).into()),
+        ValueSource::Stream(|values| values.seldom.idmp.map(|idmp| idmp.duplicates).into()),
     )
     .absent(NO_IDMP),
     &gauge(
@@ -179,7 +179,7 @@ pub static FAMILIES: &[&Family] = &[
         "Producers whose idempotent IDs are remembered.",
         ValueUnit::Count,
         Aggregation::SumOfKnown,
-        ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.producer_ids_tracked).into()),
+        ValueSource::Stream(|values| values.seldom.idmp.map(|idmp| idmp.producer_ids_tracked).into()),
     )
     .absent(NO_IDMP),
     &gauge(
@@ -187,7 +187,7 @@ pub static FAMILIES: &[&Family] = &[
         "Idempotent IDs that are remembered, of all producers.",
         ValueUnit::Count,
         Aggregation::SumOfKnown,
-        ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.idempotent_ids_tracked).into()),
+        ValueSource::Stream(|values| values.seldom.idmp.map(|idmp| idmp.idempotent_ids_tracked).into()),
     )
     .notes("Near `max_size` for each of them, IDs are forgotten before their time.")
     .absent(NO_IDMP),
@@ -196,7 +196,7 @@ pub static FAMILIES: &[&Family] = &[
         "Most idempotent IDs that are remembered for each producer.",
         ValueUnit::Count,
         Aggregation::LargestKnown,
-        ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.max_size).into()),
+        ValueSource::Stream(|values| values.seldom.idmp.map(|idmp| idmp.max_size).into()),
     )
     .absent(NO_IDMP),
     &gauge(
@@ -257,7 +257,7 @@ pub static FAMILIES: &[&Family] = &[
         ValueUnit::Count,
         Aggregation::OfFamily,
         ValueSource::Stream(|values| {
-            values.fold.as_ref().map_or(ValueReading::Absent, |fold| fold.streams.into())
+            values.seldom.fold.as_ref().map_or(ValueReading::Absent, |fold| fold.streams.into())
         }),
     )
     .absent(NO_FAMILY),
@@ -310,7 +310,7 @@ pub static FAMILIES: &[&Family] = &[
         "redis_stream_idmp_duration_seconds",
         "Time for which an idempotent ID is remembered.",
         Aggregation::LargestKnown,
-        ValueSource::Stream(|values| values.idmp.map(|idmp| idmp.duration_seconds).into()),
+        ValueSource::Stream(|values| values.seldom.idmp.map(|idmp| idmp.duration_seconds).into()),
     )
     .absent(NO_IDMP),
     &of_redis_exporter(
@@ -628,7 +628,7 @@ pub static PENDING_DROPPED: Family = counter(
     "Pending entries, at most, that `XGROUP DELCONSUMER` dropped, since the start.",
     ValueUnit::Count,
     Aggregation::Counter,
-    ValueSource::Group(|values| match values.pending_dropped {
+    ValueSource::Group(|values| match values.seldom.pending_dropped {
         0 => ValueReading::Absent,
         dropped => dropped.into(),
     }),
@@ -838,7 +838,7 @@ pub static LOSS_RATIO: Family = gauge(
     "Estimated share of the entries added in about the last minute that the group loses, 0 to 1.",
     ValueUnit::Ratio,
     Aggregation::LargestKnown,
-    ValueSource::Group(|values| values.loss_estimate.into()),
+    ValueSource::Group(|values| values.seldom.loss_estimate.into()),
 )
 .absent(
     "unless the group is losing; until enough samples were taken, and one of them showed a loss; \
@@ -857,7 +857,7 @@ pub static RETENTION_USED_RATIO: Family = gauge(
     "Lag by length, 0 to 1: at 1 the next trim loses entries.",
     ValueUnit::Ratio,
     Aggregation::LargestKnown,
-    ValueSource::Group(|values| values.retention_used.into()),
+    ValueSource::Group(|values| values.seldom.retention_used.into()),
 )
 .absent(
     "until a trim was seen that does not wait for the slowest group, as `MAXLEN` does not, and \
@@ -881,7 +881,7 @@ pub static SECONDS_TO_LOSS: Family = gauge(
          which the first entry moves.",
     ValueUnit::Seconds,
     Aggregation::SmallestKnown,
-    ValueSource::Group(|values| values.time_to_loss.map_or(ValueReading::Absent, Into::into)),
+    ValueSource::Group(|values| values.seldom.time_to_loss.map_or(ValueReading::Absent, Into::into)),
 )
 .notes("Pending entries that are gone already do not count.")
 .absent(

@@ -21,7 +21,7 @@ pub(crate) struct ReadPause {
 pub(crate) fn is_abandoned_for_a_day(status: &GroupStatus, pause: ReadPause, now: Duration) -> Option<bool> {
     let is_abandoned = status.holds(Status::Abandoned);
     let since = status.since.filter(|_| status.status() == Status::Abandoned);
-    let lasted = since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+    let lasted = since.map_or(Duration::ZERO, |since| now.saturating_sub(since.get()));
     if is_abandoned == Some(false) || pause.at_most.is_some_and(|time| time < DAY) {
         return Some(false);
     }
@@ -35,7 +35,8 @@ mod tests {
     #[test]
     fn a_group_counts_once_it_is_certain_that_nothing_was_delivered_for_a_day() {
         let (hour, now) = (DAY / 24, Duration::from_secs(1_700_000_000));
-        let abandoned = |ago: Duration| GroupStatus { since: Some(now - ago), ..Status::Abandoned.into() };
+        let abandoned =
+            |ago: Duration| GroupStatus { since: Some((now - ago).into()), ..Status::Abandoned.into() };
         let unknown = GroupStatus::default();
         for (status, at_least, at_most, expected) in [
             (abandoned(hour), DAY, None, Some(true)),
@@ -47,7 +48,12 @@ mod tests {
             (unknown, 2 * DAY, None, None),
             (unknown, hour, Some(hour), Some(false)),
             (Status::Stalled.into(), 2 * DAY, None, Some(false)),
-            (GroupStatus { since: Some(now - DAY), ..Status::Ok.into() }, Duration::ZERO, None, Some(false)),
+            (
+                GroupStatus { since: Some((now - DAY).into()), ..Status::Ok.into() },
+                Duration::ZERO,
+                None,
+                Some(false),
+            ),
         ] {
             let pause = ReadPause { at_least, at_most };
             assert_eq!(is_abandoned_for_a_day(&status, pause, now), expected, "{status:?}, {pause:?}");

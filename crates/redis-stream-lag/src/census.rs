@@ -231,8 +231,8 @@ impl Census {
         let (current_at, _) = finished.unchanged_until.unwrap_or(finished.ended);
         Some(PendingCensusReading {
             census: Arc::clone(&finished.census),
-            age: Age(now.saturating_sub(current_at)),
-            unchanged_until: finished.unchanged_until.map(|(until, _)| until),
+            age: Age::of(now.saturating_sub(current_at)),
+            unchanged_until: finished.unchanged_until.map(|(until, _)| until.into()),
         })
     }
 

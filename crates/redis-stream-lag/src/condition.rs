@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::compact::Micros;
+
 /// A condition of a group: something that is wrong with it, whatever else is. Or `unknown` or `ok`, if no condition holds.
 ///
 /// Earlier variants are worse.
@@ -117,7 +119,7 @@ pub enum HistoryCoverage {
     Partial {
         /// Time until there is enough history, if nothing changes. `None` if that cannot be told, as for a group with
         /// too few exact lags.
-        remaining: Option<Duration>,
+        remaining: Option<Micros>,
     },
 }
 
@@ -130,7 +132,7 @@ pub struct GroupStatus {
     pub coverage: HistoryCoverage,
     /// Time at which the [status](Self::status) began, since the Unix epoch, by the server's clock. `None` if it is not
     /// known.
-    pub since: Option<Duration>,
+    pub since: Option<Micros>,
 }
 
 impl GroupStatus {
@@ -164,7 +166,7 @@ impl GroupStatus {
     pub fn unknown_for(&self, unchanged_for: Duration) -> Option<Duration> {
         match self.coverage {
             HistoryCoverage::Partial { remaining } if self.conditions.is_empty() => {
-                remaining.map(|remaining| remaining.saturating_sub(unchanged_for))
+                remaining.map(|remaining| remaining.get().saturating_sub(unchanged_for))
             }
             HistoryCoverage::Partial { .. } | HistoryCoverage::Complete => None,
         }
@@ -217,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_condition_that_does_not_hold_is_known_only_with_enough_history() {
-        let partial = HistoryCoverage::Partial { remaining: Some(Duration::from_secs(9)) };
+        let partial = HistoryCoverage::Partial { remaining: Some(Duration::from_secs(9).into()) };
         let stuck: GroupStatus = Status::Stuck.into();
         for (status, stuck_holds, stalled_holds, unknown_holds, ok_holds) in [
             (Status::Ok.into(), Some(false), Some(false), Some(false), Some(true)),

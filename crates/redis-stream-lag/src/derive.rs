@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::abandoned::{ReadPause, is_abandoned_for_a_day};
 use crate::census::Census;
+use crate::compact::{Count, Micros, Millis};
 use crate::deleted_pending::{self, CachedDeletedPending};
 use crate::flow::{FlowReading, UnseenLoss};
 use crate::from_bounds::MAX_ORPHANS;
@@ -16,7 +17,8 @@ use crate::open::{GroupState, LossQuestion, PollState, StreamState};
 use crate::pending_cache::PelHead;
 use crate::report::{
     Age, ConsumerReport, GroupReport, GroupValues, Lag, NewPosition, OldestPending, Recreation, Report,
-    ReportedStream, Retention, SafeTrim, SilentConsumers, StreamIds, StreamReport, StreamValues,
+    ReportedStream, Retention, SafeTrim, SeldomGroupValues, SeldomStreamValues, SilentConsumers, StreamIds,
+    StreamReport, StreamValues,
 };
 use crate::retention::{RetentionReading, WasTrimmed};
 use crate::seldom::SeldomAsked;
@@ -454,9 +456,9 @@ fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -
         length: info.length,
         groups: info.group_count,
         groups_abandoned: groups_abandoned(stream, at).into(),
-        entries_added,
-        first_entry: info.first.and_then(|id| id.timestamp(info.time)),
-        last_generated: info.last_generated.timestamp(info.time),
+        entries_added: entries_added.map(Count::from),
+        first_entry: info.first.and_then(|id| id.timestamp(info.time)).map(Micros::from),
+        last_generated: info.last_generated.timestamp(info.time).map(Micros::from),
         ids: StreamIds {
             first: info.first,
             last: info.last,
@@ -465,11 +467,14 @@ fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -
         },
         radix_tree: info.radix_tree,
         safe_trim,
-        memory_bytes,
-        group_changes: stream.cache.changes.counts,
+        memory_bytes: memory_bytes.map(Count::from),
         is_unread: stream.is_unread,
-        idmp: info.idmp.as_deref().filter(|idmp| idmp.was_used()).copied(),
-        fold: None,
+        seldom: SeldomStreamValues {
+            group_changes: stream.cache.changes.counts,
+            idmp: info.idmp.as_deref().filter(|idmp| idmp.was_used()).copied(),
+            fold: None,
+        }
+        .into(),
     };
     let mut groups: Vec<_> = info
         .groups
@@ -480,14 +485,15 @@ fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -
             named: group.named,
             values: Some(group_values(stream, group, open, at)),
             consumers: each_consumer(group, open)
-                .and_then(|all| reported_consumers(all, &stream.reading.consumer_limit)),
+                .and_then(|all| reported_consumers(all, &stream.reading.consumer_limit))
+                .map(Vec::into_boxed_slice),
             fold: None,
         })
         .chain(missing_groups(stream.reading))
         .collect();
     groups.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let StreamReading { key, family, .. } = stream.reading;
-    let (family, read_at) = (family.clone(), info.time);
+    let (family, read_at) = (family.clone(), info.time.into());
     StreamReport { family, read_at, ..StreamReport::new(key.clone(), Some(values), groups) }
 }
 
@@ -502,51 +508,59 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
     };
     let (flow, reading) = (&open.cache.flow, flow_reading(stream, group, open, at));
     let window = stream.reading.window;
+    let consumers_growth = open.cache.consumer_counts.growth(info.time, group.consumers);
+    let entries_lost =
+        info.entries_added.filter(|_| !open.cache.losses.is_uncertain).map(|_| open.cache.losses.entries);
     GroupValues {
         lag,
-        lag_seconds: lag_seconds.map(Age),
+        lag_seconds: lag_seconds.map(Age::of),
         last_delivered_id: position,
-        last_delivered_id_age: position.age(info.time).map(Age),
+        last_delivered_id_age: position.age(info.time).map(Age::of),
         last_delivery_age: {
-            open.cache.history.as_ref().and_then(|history| history.last_delivery_age(at)).map(Age)
+            open.cache.history.as_ref().and_then(|history| history.last_delivery_age(at)).map(Age::of)
         },
-        entries_read: group.entries_read,
+        entries_read: group.entries_read.map(Count::from),
         messages_pending: group.pending,
-        messages_released: unowned(group, open).filter(|_| stream.node.has_xnack).and_then(|unowned| {
-            match unowned {
-                0 => Some(0),
-                _ => open.cache.unowned.map(|before| before.min(unowned)),
-            }
-        }),
+        messages_released: messages_released(stream, group, open).map(Count::from),
         oldest_pending: oldest_pending(group, open, info),
-        pending_orphaned: pending_orphaned(group, open, info),
+        pending_orphaned: pending_orphaned(group, open, info).map(Count::from),
         pending_census: census(group, open).and_then(|census| census.reading(info.time)),
         consumers: group.consumers,
-        consumers_growth: open.cache.consumer_counts.growth(info.time, group.consumers),
+        consumers_growth: consumers_growth.map(Count::from),
         silent_consumers: silent_consumers(group, open, stream.reading.consumer_limit.max_idle),
-        entries_lost: info
-            .entries_added
-            .filter(|_| !open.cache.losses.is_uncertain)
-            .map(|_| open.cache.losses.entries),
-        loss_estimate: open
-            .cache
-            .loss_share
-            .as_ref()
-            .filter(|_| open.is_losing)
-            .and_then(|share| share.estimate()),
-        retention_used: lag
-            .exact()
-            .filter(|_| stream.cache.trims.overtakes_groups())
-            .map(|lag| Retention { lag, length: info.length }),
-        time_to_loss: time_to_loss(stream, group, open, at),
-        entries_delivered: flow.delivered(&reading),
-        entries_acknowledged: flow.acknowledged(&reading),
-        drain_time: flow.drain_time(&reading, window),
+        entries_lost: entries_lost.map(Count::from),
+        entries_delivered: flow.delivered(&reading).map(Count::from),
+        entries_acknowledged: flow.acknowledged(&reading).map(Count::from),
+        drain_time: flow.drain_time(&reading, window).map(Millis::from),
         added_rate: flow.added_rate(&reading, window),
         delivered_rate: flow.delivered_rate(&reading, window),
+        status: open.status,
+        seldom: seldom_group_values(stream, group, open, at).into(),
+    }
+}
+
+fn seldom_group_values(
+    stream: &StreamState<'_>,
+    group: &GroupInfo,
+    open: &GroupState,
+    at: Duration,
+) -> SeldomGroupValues {
+    let share = open.cache.loss_share.as_ref().filter(|_| open.is_losing);
+    let lag = lag(stream, group).exact().filter(|_| stream.cache.trims.overtakes_groups());
+    SeldomGroupValues {
+        loss_estimate: share.and_then(|share| share.estimate()),
+        retention_used: lag.map(|lag| Retention { lag, length: stream.info.length }),
+        time_to_loss: time_to_loss(stream, group, open, at).map(Millis::from),
         pending_dropped: open.cache.pending_dropped,
         recreation: open.cache.recreation,
-        status: open.status,
+    }
+}
+
+/// Returns how many pending entries were released by XNACK: see [`GroupValues::messages_released`].
+fn messages_released(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -> Option<u64> {
+    match unowned(group, open).filter(|_| stream.node.has_xnack)? {
+        0 => Some(0),
+        unowned => open.cache.unowned.map(|before| before.min(unowned)),
     }
 }
 
@@ -632,8 +646,8 @@ fn oldest_pending(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Op
         PelHead::Entry(entry) => Some(OldestPending::Entry {
             id: entry.id,
             consumer: open.oldest_consumer.clone(),
-            age: entry.id.age(info.time).map(Age),
-            idle: entry.idle_ms.map(Duration::from_millis).map(Age),
+            age: entry.id.age(info.time).map(Age::of),
+            idle: entry.idle_ms.map(Duration::from_millis).map(Age::of),
             deliveries: entry.deliveries,
         }),
     }
@@ -712,8 +726,8 @@ fn consumers<'a>(info: impl Iterator<Item = &'a ConsumerInfo>) -> Vec<ConsumerRe
         .map(|consumer| ConsumerReport {
             name: consumer.name.clone(),
             messages_pending: consumer.pending,
-            idle: Age(Duration::from_millis(consumer.idle_ms)),
-            inactive: consumer.inactive_ms.map(Duration::from_millis).map(Age),
+            idle: Age::of(Duration::from_millis(consumer.idle_ms)),
+            inactive: consumer.inactive_ms.map(Duration::from_millis).map(Age::of),
         })
         .collect();
     consumers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -918,7 +932,7 @@ mod tests {
         // Each read is by a random consumer, and here both read.
         fastrand::seed(1);
         let (mut model, mut watch) = healthy(Counters::Fixed);
-        let dropped = |watch: &Watcher| watch.values().next().unwrap().pending_dropped;
+        let dropped = |watch: &Watcher| watch.values().next().unwrap().seldom.pending_dropped;
         let of = |model: &StreamModel, name| {
             model.groups[&group()].pending.values().filter(|held| held.consumer == Some(name)).count() as u64
         };
@@ -983,7 +997,7 @@ mod tests {
         watch.is_late = false;
         poll(&mut model, &mut watch);
         let after = shown(&watch);
-        assert_eq!((after.messages_pending, after.pending_dropped), (9, 10), "counted once");
+        assert_eq!((after.messages_pending, after.seldom.pending_dropped), (9, 10), "counted once");
     }
 
     #[test]
@@ -998,7 +1012,7 @@ mod tests {
                 polls += 1;
                 let values = watch.values().next().unwrap();
                 let waited = Duration::from_millis(POLL_MS) * (polls - 1);
-                let grown = |age: Option<Age>| age.map(|Age(age)| Age(age + waited));
+                let grown = |age: Option<Age>| age.map(|age| Age::of(age.get() + waited));
                 assert_eq!(values.lag_seconds, grown(at_first.lag_seconds), "{counters:?}");
                 assert_eq!(values.last_delivered_id_age, grown(at_first.last_delivered_id_age));
                 assert_eq!(values.last_delivery_age, grown(at_first.last_delivery_age), "{counters:?}");

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::compact::Count;
 use crate::condition::Status;
 use crate::fold::{sum, sum_of_all, sum_of_known};
 use crate::report::{
     GroupChangeCounts, GroupFold, GroupReport, GroupValues, GroupView, Report, ReportedStream, SafeTrim,
-    StreamFold, StreamIds, StreamReport, StreamValues,
+    SeldomStreamValues, StreamFold, StreamIds, StreamReport, StreamValues,
 };
 use crate::snapshot::{Idmp, RadixTree};
 use redis_stream_core::name::Name;
@@ -122,7 +123,7 @@ fn stream_values(members: &[&StreamValues], fold: StreamFold) -> StreamValues {
         length: sum(members.iter().map(|values| values.length)),
         groups: sum(members.iter().map(|values| values.groups)),
         groups_abandoned: sum_of_all(members.iter().map(|values| values.groups_abandoned.get())).into(),
-        entries_added: sum_of_known(members.iter().map(|values| values.entries_added)),
+        entries_added: sum_of_known(members.iter().map(|values| values.entries_added)).map(Count::from),
         first_entry: members.iter().filter_map(|values| values.first_entry).min(),
         last_generated: members.iter().filter_map(|values| values.last_generated).max(),
         ids: StreamIds {
@@ -136,15 +137,22 @@ fn stream_values(members: &[&StreamValues], fold: StreamFold) -> StreamValues {
             nodes: sum(members.iter().map(|values| values.radix_tree.nodes)),
         },
         safe_trim: safe_trim(members),
-        group_changes: GroupChangeCounts {
-            created: sum(members.iter().map(|values| values.group_changes.created)),
-            destroyed: sum(members.iter().map(|values| values.group_changes.destroyed)),
-            recreated: sum(members.iter().map(|values| values.group_changes.recreated)),
-        },
         is_unread: false,
+        memory_bytes: sum_of_all(members.iter().map(|values| values.memory_bytes)).map(Count::from),
+        seldom: seldom_values(members, fold).into(),
+    }
+}
+
+fn seldom_values(members: &[&StreamValues], fold: StreamFold) -> SeldomStreamValues {
+    let changes = || members.iter().map(|values| values.seldom.group_changes);
+    SeldomStreamValues {
+        group_changes: GroupChangeCounts {
+            created: sum(changes().map(|changes| changes.created)),
+            destroyed: sum(changes().map(|changes| changes.destroyed)),
+            recreated: sum(changes().map(|changes| changes.recreated)),
+        },
         idmp: idmp(members),
-        memory_bytes: sum_of_all(members.iter().map(|values| values.memory_bytes)),
-        fold: Some(Box::new(fold)),
+        fold: Some(fold),
     }
 }
 
@@ -153,11 +161,12 @@ fn safe_trim(members: &[&StreamValues]) -> Option<SafeTrim> {
     let with_groups = members.iter().filter(|values| values.groups > 0);
     let trims: Vec<_> = with_groups.map(|values| values.safe_trim.as_ref()).collect::<Option<_>>()?;
     let min_id = trims.iter().map(|trim| trim.min_id).min()?;
-    Some(SafeTrim { min_id, entries: sum_of_all(trims.iter().map(|trim| trim.entries)), holder: None })
+    let entries = sum_of_all(trims.iter().map(|trim| trim.entries)).map(Count::from);
+    Some(SafeTrim { min_id, entries, holder: None })
 }
 
 fn idmp(members: &[&StreamValues]) -> Option<Idmp> {
-    let used = members.iter().filter_map(|values| values.idmp);
+    let used = members.iter().filter_map(|values| values.seldom.idmp);
     used.reduce(|one, other| Idmp {
         duration_seconds: one.duration_seconds.max(other.duration_seconds),
         max_size: one.max_size.max(other.max_size),
@@ -202,7 +211,7 @@ impl FamilyCounters {
                 counters.count(&stream.key, group_counters(values), || [None; 4], report);
             }
         }
-        self.since = self.since.or_else(|| members.iter().map(|stream| stream.read_at).max());
+        self.since = self.since.or_else(|| members.iter().map(|stream| stream.read_at.get()).max());
         self.stream.forget(report);
         self.groups.values_mut().for_each(|counters| counters.forget(report));
         if self.groups.len() > folded.groups.len() + REMEMBERED {
@@ -214,18 +223,21 @@ impl FamilyCounters {
         for group in &mut folded.groups {
             if let (Some(values), Some(counters)) = (&mut group.values, self.groups.get(&group.name)) {
                 let [delivered, acknowledged, lost, dropped] = counters.totals;
+                let [delivered, acknowledged, lost] =
+                    [delivered, acknowledged, lost].map(|total| total.map(Count::from));
                 (values.entries_delivered, values.entries_acknowledged) = (delivered, acknowledged);
-                (values.entries_lost, values.pending_dropped) = (lost, dropped.unwrap_or(0));
+                values.entries_lost = lost;
+                values.seldom.change(|seldom| seldom.pending_dropped = dropped.unwrap_or(0));
             }
         }
     }
 }
 
 fn stream_counters(values: &StreamValues) -> [Option<u64>; 6] {
-    let GroupChangeCounts { created, destroyed, recreated } = values.group_changes;
-    let idmp = values.idmp;
+    let GroupChangeCounts { created, destroyed, recreated } = values.seldom.group_changes;
+    let idmp = values.seldom.idmp;
     [
-        values.entries_added,
+        values.entries_added.map(Count::get),
         Some(created),
         Some(destroyed),
         Some(recreated),
@@ -238,26 +250,30 @@ fn stream_counters(values: &StreamValues) -> [Option<u64>; 6] {
 /// what it holds if its first entry was added after the first report. The sum of all lifetimes would be less after a
 /// restart of the reader, when streams are gone, and would look like a counter that began again and rose to that.
 fn counted_before(values: &StreamValues, since: Option<Duration>) -> [Option<u64>; 6] {
-    let is_new = values.first_entry.zip(since).is_some_and(|(first, since)| first > since);
+    let is_new = values.first_entry.zip(since).is_some_and(|(first, since)| first.get() > since);
     let new = if is_new { values.length } else { 0 };
-    let added = values.entries_added.map(|added| added.saturating_sub(new));
-    let idmp = values.idmp;
+    let added = values.entries_added.map(|added| added.get().saturating_sub(new));
+    let idmp = values.seldom.idmp;
     [added, None, None, None, idmp.map(|idmp| idmp.entries_added), idmp.map(|idmp| idmp.duplicates)]
 }
 
 fn set_stream_counters(values: &mut StreamValues, totals: [Option<u64>; 6]) {
     let [added, created, destroyed, recreated, with_id, duplicates] = totals;
-    values.entries_added = added;
+    values.entries_added = added.map(Count::from);
     let [created, destroyed, recreated] = [created, destroyed, recreated].map(|count| count.unwrap_or(0));
-    values.group_changes = GroupChangeCounts { created, destroyed, recreated };
-    if let Some(idmp) = &mut values.idmp {
-        (idmp.entries_added, idmp.duplicates) = (with_id.unwrap_or(0), duplicates.unwrap_or(0));
-    }
+    values.seldom.change(|seldom| {
+        seldom.group_changes = GroupChangeCounts { created, destroyed, recreated };
+        if let Some(idmp) = &mut seldom.idmp {
+            (idmp.entries_added, idmp.duplicates) = (with_id.unwrap_or(0), duplicates.unwrap_or(0));
+        }
+    });
 }
 
 fn group_counters(values: &GroupValues) -> [Option<u64>; 4] {
-    let GroupValues { entries_delivered, entries_acknowledged, entries_lost, pending_dropped, .. } = values;
-    [*entries_delivered, *entries_acknowledged, *entries_lost, Some(*pending_dropped)]
+    let GroupValues { entries_delivered, entries_acknowledged, entries_lost, seldom, .. } = values;
+    let [delivered, acknowledged, lost] =
+        [entries_delivered, entries_acknowledged, entries_lost].map(|count| count.map(Count::get));
+    [delivered, acknowledged, lost, Some(seldom.pending_dropped)]
 }
 
 impl<const N: usize> MemberCounters<N> {
@@ -305,13 +321,16 @@ mod tests {
     use crate::report::Lag;
 
     fn group(name: &str, lost: Option<u64>, delivered: Option<u64>) -> GroupReport {
-        let values =
-            GroupValues { entries_lost: lost, entries_delivered: delivered, ..GroupValues::default() };
+        let values = GroupValues {
+            entries_lost: lost.map(Count::from),
+            entries_delivered: delivered.map(Count::from),
+            ..GroupValues::default()
+        };
         GroupReport::new(Name::from(name), Some(values))
     }
 
     fn member(key: &str, entries_added: u64, groups: Vec<GroupReport>) -> StreamReport {
-        let values = StreamValues { entries_added: Some(entries_added), ..StreamValues::default() };
+        let values = StreamValues { entries_added: Some(entries_added.into()), ..StreamValues::default() };
         let family = Some(Name::from("rooms"));
         StreamReport { family, ..StreamReport::new(Name::from(key), Some(values), groups) }
     }
@@ -325,7 +344,7 @@ mod tests {
     }
 
     fn added(report: &Report) -> Option<u64> {
-        family(report).values.as_ref().and_then(|values| values.entries_added)
+        family(report).values.as_ref().and_then(|values| values.entries_added).map(Count::get)
     }
 
     #[test]
@@ -344,8 +363,8 @@ mod tests {
         let keys: Vec<_> = folded.streams.iter().map(|stream| stream.key.to_string()).collect();
         assert_eq!(keys, ["a", "rooms", "z"]);
         assert_eq!(added(&folded), Some(0));
-        let fold = family(&folded).values.as_ref().and_then(|values| values.fold.as_deref());
-        assert_eq!(fold, Some(&StreamFold { streams: 2, unread: 0 }));
+        let fold = family(&folded).values.as_ref().and_then(|values| values.seldom.fold);
+        assert_eq!(fold, Some(StreamFold { streams: 2, unread: 0 }));
     }
 
     #[test]
@@ -383,12 +402,12 @@ mod tests {
             let held = &self.added_at[self.removed..];
             let values = StreamValues {
                 length: held.len() as u64,
-                entries_added: Some(self.added_at.len() as u64),
-                first_entry: held.first().map(|time| Duration::from_secs(*time)),
+                entries_added: Some((self.added_at.len() as u64).into()),
+                first_entry: held.first().map(|time| Duration::from_secs(*time).into()),
                 ..StreamValues::default()
             };
             let report = member(&key.to_string(), 0, Vec::new());
-            StreamReport { values: Some(values), read_at: Duration::from_secs(now), ..report }
+            StreamReport { values: Some(values), read_at: Duration::from_secs(now).into(), ..report }
         }
 
         /// Changes the stream at random, and returns the number of entries added.
@@ -471,7 +490,7 @@ mod tests {
             let groups = [a, b].map(|lost| vec![group("g", lost, None)]);
             let [one, other] = groups;
             let folded = families.fold(&report(vec![member("a", 0, one), member("b", 0, other)]));
-            family(&folded).groups[0].values.as_ref().and_then(|values| values.entries_lost)
+            family(&folded).groups[0].values.as_ref().and_then(|values| values.entries_lost).map(Count::get)
         };
         assert_eq!(lost(None, None), None);
         assert_eq!(lost(Some(3), None), Some(3));

@@ -221,13 +221,13 @@ impl Flow {
     /// Returns the rate at which entries were added over the window.
     pub(crate) fn added_rate(&self, reading: &FlowReading, window: Duration) -> Option<EntryRate> {
         let (base, time) = self.base(reading, window)?;
-        Some(EntryRate { entries: reading.added?.checked_sub(base.added)?, time })
+        Some(EntryRate::new(reading.added?.checked_sub(base.added)?, time))
     }
 
     /// Returns the rate at which entries were delivered over the window.
     pub(crate) fn delivered_rate(&self, reading: &FlowReading, window: Duration) -> Option<EntryRate> {
         let (base, time) = self.base(reading, window)?;
-        Some(EntryRate { entries: self.delivered(reading)?.checked_sub(base.delivered)?, time })
+        Some(EntryRate::new(self.delivered(reading)?.checked_sub(base.delivered)?, time))
     }
 
     /// Returns the time until the lag is gone if it goes on shrinking as over the window; `None` if it does not shrink.

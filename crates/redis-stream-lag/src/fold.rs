@@ -7,17 +7,17 @@ pub(crate) fn sum(values: impl Iterator<Item = u64>) -> u64 {
 }
 
 /// Returns the sum; `None` if one value is not known.
-pub(crate) fn sum_of_all(mut values: impl Iterator<Item = Option<u64>>) -> Option<u64> {
-    values.try_fold(0, |sum: u64, value| Some(sum.saturating_add(value?)))
+pub(crate) fn sum_of_all<T: Into<u64>>(mut values: impl Iterator<Item = Option<T>>) -> Option<u64> {
+    values.try_fold(0, |sum: u64, value| Some(sum.saturating_add(value?.into())))
 }
 
 /// Returns the sum of those that are known; `None` if there is none.
-pub(crate) fn sum_of_known(values: impl Iterator<Item = Option<u64>>) -> Option<u64> {
-    values.flatten().reduce(u64::saturating_add)
+pub(crate) fn sum_of_known<T: Into<u64>>(values: impl Iterator<Item = Option<T>>) -> Option<u64> {
+    values.flatten().map(Into::into).reduce(u64::saturating_add)
 }
 
 /// Returns the longest time; `None` if one is not known.
-pub(crate) fn longest_of_all(values: impl Iterator<Item = Option<Duration>>) -> Option<Duration> {
+pub(crate) fn longest_of_all<T: Ord>(values: impl Iterator<Item = Option<T>>) -> Option<T> {
     values.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 

@@ -222,7 +222,7 @@ mod tests {
             let report = |name: &&str| ConsumerReport {
                 name: Name::from(*name),
                 messages_pending: 0,
-                idle: Age(Duration::ZERO),
+                idle: Age::of(Duration::ZERO),
                 inactive: None,
             };
             let consumers: Vec<_> = consumers.iter().map(report).collect();
@@ -232,7 +232,10 @@ mod tests {
                 consumers: consumers.len() as u64,
                 ..GroupValues::default()
             };
-            GroupReport { consumers: Some(consumers), ..GroupReport::new(Name::from("g"), Some(values)) }
+            GroupReport {
+                consumers: Some(consumers.into()),
+                ..GroupReport::new(Name::from("g"), Some(values))
+            }
         };
         for (consumers_before, position, consumers, entries_read, max_deleted, expected, case) in [
             (&["c"][..], 0, &[][..], None, 0, true, "created again at 0"),
@@ -247,7 +250,7 @@ mod tests {
         ] {
             let info = StreamInfo { max_deleted: Some(id(max_deleted)), ..info(9, &["g"], 1) };
             let now = group("g", position, consumers.len() as u64, entries_read);
-            let before = before(consumers_before, Some(5));
+            let before = before(consumers_before, Some(5.into()));
             assert_eq!(was_recreated(&before, &now, Some(&named(consumers)), &info), expected, "{case}");
         }
     }

@@ -4,10 +4,12 @@
 //! A family has sums, and maxima of ages, as the rows of the exporter's table of values state. A value that one stream does
 //! not know is not known of the family, except where the largest or smallest of the others is a bound that holds in any case.
 
+use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::compact::{ConstDefault, Count, Micros, Millis, MostlyDefault};
 use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage};
 use crate::fold::{largest, longest, longest_of_all, sum, sum_of_all, sum_of_known};
 use crate::question::{FATAL_DELIVERIES, is_fatal};
@@ -44,33 +46,56 @@ pub struct GroupValues {
     pub last_delivery_age: Option<Age>,
     /// The server's own counter. Source: XINFO GROUPS entries-read. `None` before server 7.0, usually on replicas
     /// before 7.4, and where the server itself does not know it. It may be wrong; see [`lag`](Self::lag).
-    pub entries_read: Option<u64>,
+    pub entries_read: Option<Count>,
     /// Number of entries delivered and not acknowledged. Source: XINFO GROUPS pending.
     pub messages_pending: u64,
     /// Number of pending entries that were released by XNACK and belong to no consumer: pending less the sum of the
     /// consumers' pending, the smaller of this and the last reading, since an entry that is acknowledged between the two
     /// replies looks released. `None` before server 8.8, and where consumers are not read. Source: XINFO CONSUMERS.
-    pub messages_released: Option<u64>,
+    pub messages_released: Option<Count>,
     /// The pending entry with the smallest ID. `None` if it is not known. Source: XPENDING.
     pub oldest_pending: Option<OldestPending>,
     /// Number of pending IDs whose entries were trimmed or deleted, so that they can no longer be processed. More than 1,000
     /// below the first entry are as of the last census. `None` until it has counted so many, and if entries were deleted
     /// above the oldest pending one and the pending IDs are too many to look up. Source: XPENDING, XRANGE.
-    pub pending_orphaned: Option<u64>,
+    pub pending_orphaned: Option<Count>,
     /// The last census of the pending entries. `None` until one has ended, and if nothing is pending. Source: XPENDING.
     pub pending_census: Option<PendingCensusReading>,
     /// Number of consumers. Source: XINFO GROUPS consumers.
     pub consumers: u64,
     /// Consumers by which the group has grown since a day before; 0 if it has not. `None` until the group was observed
     /// for a day.
-    pub consumers_growth: Option<u64>,
+    pub consumers_growth: Option<Count>,
     /// Consumers that are idle for longer than [`max_idle`](crate::snapshot::ConsumerLimit::max_idle). `None` where
     /// consumers are not read.
     pub silent_consumers: Option<SilentConsumers>,
     /// Number of entries removed from the stream before they were delivered to the group, since the group was first
     /// seen. `None` before server 7.0, and while a loss is seen that cannot be confirmed. A lower bound: a loss that the
     /// group has read past by the next reading leaves no evidence.
-    pub entries_lost: Option<u64>,
+    pub entries_lost: Option<Count>,
+    /// Number of entries that the group moved past since it was first seen, less [those known to be
+    /// lost](Self::entries_lost). What it skips by XGROUP SETID counts too, and what it is delivered again counts again.
+    /// `None` while the lag is not known exactly, and before server 7.0.
+    pub entries_delivered: Option<Count>,
+    /// [Entries delivered](Self::entries_delivered), less the growth of the pending ones: those acknowledged, delivered
+    /// with NOACK, or dropped with their consumer. `None` as for that.
+    pub entries_acknowledged: Option<Count>,
+    /// Time until the lag is gone if it goes on shrinking as over the [window](crate::snapshot::StreamReading::window). Zero
+    /// if there is none; `None` while it does not shrink or is not known exactly, and in the first quarter of a window.
+    pub drain_time: Option<Millis>,
+    /// The rate at which entries were added to the stream over the window. `None` as for `drain_time`, and before server 7.0.
+    pub added_rate: Option<EntryRate>,
+    /// The rate at which entries were delivered to the group over the window. `None` as for `added_rate`.
+    pub delivered_rate: Option<EntryRate>,
+    /// The group's conditions over the [window](crate::snapshot::StreamReading::window).
+    pub status: GroupStatus,
+    /// The values that most groups lack.
+    pub seldom: MostlyDefault<SeldomGroupValues>,
+}
+
+/// The values of a group that most groups lack.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeldomGroupValues {
     /// The estimated share of the entries added at present that the group loses. `None` unless it is losing, until a loss
     /// was observed, while there are too few readings, and if the group reads too often to be observed.
     pub loss_estimate: Option<LossEstimate>,
@@ -80,98 +105,127 @@ pub struct GroupValues {
     /// Time until trimming reaches the oldest entry that the group was not delivered, or has not acknowledged, at the pace
     /// at which the first entry moves. `None` where trims were not seen to disregard the slowest group, and for the first
     /// [window](crate::snapshot::StreamReading::window). Pending entries that are gone already do not count.
-    pub time_to_loss: Option<Duration>,
-    /// Number of entries that the group moved past since it was first seen, less [those known to be
-    /// lost](Self::entries_lost). What it skips by XGROUP SETID counts too, and what it is delivered again counts again.
-    /// `None` while the lag is not known exactly, and before server 7.0.
-    pub entries_delivered: Option<u64>,
-    /// [Entries delivered](Self::entries_delivered), less the growth of the pending ones: those acknowledged, delivered
-    /// with NOACK, or dropped with their consumer. `None` as for that.
-    pub entries_acknowledged: Option<u64>,
-    /// Time until the lag is gone if it goes on shrinking as over the [window](crate::snapshot::StreamReading::window). Zero
-    /// if there is none; `None` while it does not shrink or is not known exactly, and in the first quarter of a window.
-    pub drain_time: Option<Duration>,
-    /// The rate at which entries were added to the stream over the window. `None` as for `drain_time`, and before server 7.0.
-    pub added_rate: Option<EntryRate>,
-    /// The rate at which entries were delivered to the group over the window. `None` as for `added_rate`.
-    pub delivered_rate: Option<EntryRate>,
+    pub time_to_loss: Option<Millis>,
     /// Number of pending entries, at most, that were dropped with their consumers by XGROUP DELCONSUMER, since the group
     /// was first seen: entries of consumers that are gone, as far as the PEL has become smaller. The server does not tell
     /// them from entries acknowledged just before. Source: XINFO CONSUMERS.
     pub pending_dropped: u64,
     /// The last time that the group was seen to have been destroyed and created again.
     pub recreation: Option<Recreation>,
-    /// The group's conditions over the [window](crate::snapshot::StreamReading::window).
-    pub status: GroupStatus,
+}
+
+impl ConstDefault for SeldomGroupValues {
+    const DEFAULT: &'static Self = &Self {
+        loss_estimate: None,
+        retention_used: None,
+        time_to_loss: None,
+        pending_dropped: 0,
+        recreation: None,
+    };
 }
 
 impl GroupValues {
     /// Returns the values of a family's group, from those of each stream.
     pub(crate) fn of_family(members: &[Self]) -> Self {
         let silent = || members.iter().map(|values| values.silent_consumers);
+        let short = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         Self {
             lag: lag(members),
-            lag_seconds: longest(members.iter().map(|values| Some(values.lag_seconds?.0))).map(Age),
+            lag_seconds: longest(members.iter().map(|values| Some(values.lag_seconds?.get()))).map(Age::of),
             last_delivered_id: members
                 .iter()
                 .map(|values| values.last_delivered_id)
                 .min()
                 .unwrap_or_default(),
             last_delivered_id_age: longest(
-                members.iter().map(|values| Some(values.last_delivered_id_age?.0)),
+                members.iter().map(|values| Some(values.last_delivered_id_age?.get())),
             )
-            .map(Age),
+            .map(Age::of),
             last_delivery_age: members.iter().filter_map(|values| values.last_delivery_age).min(),
-            entries_read: sum_of_all(members.iter().map(|values| values.entries_read)),
+            entries_read: sum_of_all(members.iter().map(|values| values.entries_read)).map(Count::from),
             messages_pending: sum(members.iter().map(|values| values.messages_pending)),
-            messages_released: sum_of_all(members.iter().map(|values| values.messages_released)),
+            messages_released: sum_of_all(members.iter().map(|values| values.messages_released))
+                .map(Count::from),
             oldest_pending: oldest_pending(members),
-            pending_orphaned: sum_of_all(members.iter().map(|values| values.pending_orphaned)),
+            pending_orphaned: sum_of_all(members.iter().map(|values| values.pending_orphaned))
+                .map(Count::from),
             pending_census: census(members),
             consumers: sum(members.iter().map(|values| values.consumers)),
-            consumers_growth: sum_of_known(members.iter().map(|values| values.consumers_growth)),
+            consumers_growth: sum_of_known(members.iter().map(|values| values.consumers_growth))
+                .map(Count::from),
             silent_consumers: sum_of_all(silent().map(|silent| Some(silent?.idle)))
                 .zip(sum_of_all(silent().map(|silent| Some(silent?.stranded))))
-                .map(|(idle, stranded)| SilentConsumers { idle, stranded }),
-            entries_lost: sum_of_known(members.iter().map(|values| values.entries_lost)),
-            loss_estimate: largest(members.iter().map(|values| values.loss_estimate), LossEstimate::ratio),
-            retention_used: largest(members.iter().map(|values| values.retention_used), Retention::ratio),
-            time_to_loss: members.iter().filter_map(|values| values.time_to_loss).min(),
-            entries_delivered: sum_of_known(members.iter().map(|values| values.entries_delivered)),
-            entries_acknowledged: sum_of_known(members.iter().map(|values| values.entries_acknowledged)),
+                .map(|(idle, stranded)| SilentConsumers { idle: short(idle), stranded: short(stranded) }),
+            entries_lost: sum_of_known(members.iter().map(|values| values.entries_lost)).map(Count::from),
+            entries_delivered: sum_of_known(members.iter().map(|values| values.entries_delivered))
+                .map(Count::from),
+            entries_acknowledged: sum_of_known(members.iter().map(|values| values.entries_acknowledged))
+                .map(Count::from),
             drain_time: longest_of_all(members.iter().map(|values| values.drain_time)),
             added_rate: rate(members.iter().map(|values| values.added_rate)),
             delivered_rate: rate(members.iter().map(|values| values.delivered_rate)),
-            pending_dropped: sum(members.iter().map(|values| values.pending_dropped)),
-            recreation: None,
             status: status(members),
+            seldom: SeldomGroupValues::of_family(members).into(),
         }
     }
 
     /// Returns true if these are the values before but for ages, which have grown.
     pub(crate) fn is_unchanged_since(&self, before: &Self, readings: Readings) -> bool {
+        let Self {
+            lag,
+            lag_seconds,
+            last_delivered_id,
+            last_delivered_id_age,
+            last_delivery_age,
+            entries_read,
+            messages_pending,
+            messages_released,
+            oldest_pending,
+            pending_orphaned,
+            pending_census,
+            consumers,
+            consumers_growth,
+            silent_consumers,
+            entries_lost,
+            entries_delivered,
+            entries_acknowledged,
+            drain_time,
+            added_rate,
+            delivered_rate,
+            status,
+            seldom,
+        } = self;
         // Of a group without lag, no entry waits at any time.
-        let have_ages_grown = (self.lag.max() == 0
-            || readings.has_grown(before.lag_seconds, self.lag_seconds, EXACT))
-            && readings.has_grown(before.last_delivered_id_age, self.last_delivered_id_age, EXACT)
-            && readings.has_grown(before.last_delivery_age, self.last_delivery_age, POLL_TOLERANCE)
-            && is_oldest_unchanged(before.oldest_pending.as_ref(), self.oldest_pending.as_ref(), readings)
-            && is_census_unchanged(before.pending_census.as_ref(), self.pending_census.as_ref(), readings)
-            && is_status_unchanged(&before.status, &self.status, readings)
-            && is_same_rate(before.added_rate, self.added_rate)
-            && is_same_rate(before.delivered_rate, self.delivered_rate);
-        let with_ages_before = || Self {
-            lag_seconds: before.lag_seconds,
-            last_delivered_id_age: before.last_delivered_id_age,
-            last_delivery_age: before.last_delivery_age,
-            oldest_pending: before.oldest_pending.clone(),
-            pending_census: before.pending_census.clone(),
-            status: before.status,
-            added_rate: before.added_rate,
-            delivered_rate: before.delivered_rate,
-            ..self.clone()
-        };
-        have_ages_grown && with_ages_before() == *before
+        let have_ages_grown = (lag.max() == 0 || readings.has_grown(before.lag_seconds, *lag_seconds, EXACT))
+            && readings.has_grown(before.last_delivered_id_age, *last_delivered_id_age, EXACT)
+            && readings.has_grown(before.last_delivery_age, *last_delivery_age, POLL_TOLERANCE)
+            && is_oldest_unchanged(before.oldest_pending.as_ref(), oldest_pending.as_ref(), readings)
+            && is_census_unchanged(before.pending_census.as_ref(), pending_census.as_ref(), readings)
+            && is_status_unchanged(&before.status, status, readings)
+            && is_same_rate(before.added_rate, *added_rate)
+            && is_same_rate(before.delivered_rate, *delivered_rate);
+        have_ages_grown
+            && (*lag, *last_delivered_id, *entries_read)
+                == (before.lag, before.last_delivered_id, before.entries_read)
+            && (*messages_pending, *messages_released) == (before.messages_pending, before.messages_released)
+            && (*pending_orphaned, *consumers) == (before.pending_orphaned, before.consumers)
+            && (*consumers_growth, *silent_consumers) == (before.consumers_growth, before.silent_consumers)
+            && (*entries_lost, *entries_delivered) == (before.entries_lost, before.entries_delivered)
+            && (*entries_acknowledged, *drain_time) == (before.entries_acknowledged, before.drain_time)
+            && *seldom == before.seldom
+    }
+}
+
+impl SeldomGroupValues {
+    fn of_family(members: &[GroupValues]) -> Self {
+        let members = || members.iter().map(|values| &*values.seldom);
+        Self {
+            loss_estimate: largest(members().map(|values| values.loss_estimate), LossEstimate::ratio),
+            retention_used: largest(members().map(|values| values.retention_used), Retention::ratio),
+            time_to_loss: members().filter_map(|values| values.time_to_loss).min(),
+            pending_dropped: sum(members().map(|values| values.pending_dropped)),
+            recreation: None,
+        }
     }
 }
 
@@ -186,7 +240,7 @@ fn lag(members: &[GroupValues]) -> Lag {
 /// Returns the largest of each value of the oldest pending entries.
 fn oldest_pending(members: &[GroupValues]) -> Option<OldestPending> {
     let spans = |read: fn(&OldestPending) -> Option<Duration>| {
-        longest(members.iter().map(|values| values.oldest_pending.as_ref().and_then(read))).map(Age)
+        longest(members.iter().map(|values| values.oldest_pending.as_ref().and_then(read))).map(Age::of)
     };
     let entries = members.iter().filter_map(|values| match &values.oldest_pending {
         Some(OldestPending::Entry { id, deliveries, .. }) => Some((*id, *deliveries)),
@@ -202,11 +256,11 @@ fn oldest_pending(members: &[GroupValues]) -> Option<OldestPending> {
         consumer: None,
         age: spans(|oldest| match oldest {
             OldestPending::Nothing => Some(Duration::ZERO),
-            OldestPending::Entry { age, .. } => Some((*age)?.0),
+            OldestPending::Entry { age, .. } => Some((*age)?.get()),
         }),
         idle: spans(|oldest| match oldest {
             OldestPending::Nothing => Some(Duration::ZERO),
-            OldestPending::Entry { idle, .. } => Some((*idle)?.0),
+            OldestPending::Entry { idle, .. } => Some((*idle)?.get()),
         }),
         deliveries: deliveries.filter(|deliveries| !is_fatal(*deliveries)).max().unwrap_or(FATAL_DELIVERIES),
     })
@@ -229,7 +283,7 @@ fn census(members: &[GroupValues]) -> Option<PendingCensusReading> {
         max_idle: shown.iter().filter_map(|shown| shown.max_idle()).chain(nothing_pending).max(),
         ..PendingCensus::default()
     };
-    Some(PendingCensusReading { census: Arc::new(census), age: Age(age), unchanged_until: None })
+    Some(PendingCensusReading { census: Arc::new(census), age: Age::of(age), unchanged_until: None })
 }
 
 /// Returns the status of a family's group: a condition holds if it does in any stream.
@@ -256,7 +310,7 @@ fn rate(rates: impl Iterator<Item = Option<EntryRate>>) -> Option<EntryRate> {
     )]
     let entries = |rate: EntryRate| (rate.per_second() * RATE_TIME.as_secs_f64()).round() as u64;
     let entries = sum_of_all(rates.map(|rate| rate.map(entries)))?;
-    Some(EntryRate { entries, time: RATE_TIME })
+    Some(EntryRate::new(entries, RATE_TIME))
 }
 
 /// The reading that the values before were derived from, and the present one, by the server's clock.
@@ -279,8 +333,8 @@ impl Readings {
     /// Returns true if an age has grown by the time between the readings, or is not known in both.
     pub(crate) fn has_grown(self, before: Option<Age>, now: Option<Age>, tolerance: Duration) -> bool {
         match (before, now) {
-            (Some(Age(before)), Some(Age(now))) => {
-                before.saturating_add(self.now - self.before).abs_diff(now) <= tolerance
+            (Some(before), Some(now)) => {
+                before.get().saturating_add(self.now - self.before).abs_diff(now.get()) <= tolerance
             }
             (before, now) => before == now,
         }
@@ -326,14 +380,14 @@ fn is_census_unchanged(
         return true;
     }
     let (Some(before), Some(now)) = (before, now) else { return before == now };
-    let until = (before.unchanged_until, now.unchanged_until);
+    let until = [before, now].map(|census| census.unchanged_until.map(Micros::get));
     // The list was unchanged until each of the readings.
-    let is_current = until == (Some(readings.before), Some(readings.now));
+    let is_current = until == [Some(readings.before), Some(readings.now)];
     let is_as_old = match is_current {
         true => before.age == now.age,
         false => {
-            until.0 == until.1
-                && until.0 != Some(readings.before)
+            until[0] == until[1]
+                && until[0] != Some(readings.before)
                 && readings.has_grown(Some(before.age), Some(now.age), TOLERANCE)
         }
     };
@@ -346,7 +400,10 @@ fn is_status_unchanged(before: &GroupStatus, now: &GroupStatus, readings: Readin
         (
             HistoryCoverage::Partial { remaining: Some(before) },
             HistoryCoverage::Partial { remaining: Some(now) },
-        ) => before.saturating_sub(readings.now - readings.before).abs_diff(now) <= POLL_TOLERANCE,
+        ) => {
+            let left = before.get().saturating_sub(readings.now - readings.before);
+            left.abs_diff(now.get()) <= POLL_TOLERANCE
+        }
         (before, now) => before == now,
     };
     (conditions, since) == (&before.conditions, &before.since) && is_covered
@@ -355,7 +412,21 @@ fn is_status_unchanged(before: &GroupStatus, now: &GroupStatus, readings: Readin
 /// An age as of the reading that a stream's values were derived from. [`GroupView`] and
 /// [`ConsumerView`](crate::report::ConsumerView) return it as of the last reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Age(pub Duration);
+pub struct Age(Micros);
+
+impl Age {
+    /// Returns an age as of a reading.
+    #[must_use]
+    pub fn of(age: Duration) -> Self {
+        Self(age.into())
+    }
+
+    /// Returns the age as of the reading that the values were derived from.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        self.0.get()
+    }
+}
 
 /// The values of a group as of the last reading of its stream.
 #[derive(Clone, Copy, Debug)]
@@ -374,7 +445,7 @@ impl<'a> GroupView<'a> {
     /// Returns an age as of the last reading.
     #[must_use]
     pub fn age(&self, age: Age) -> Duration {
-        age.0.saturating_add(self.unchanged_for)
+        age.get().saturating_add(self.unchanged_for)
     }
 
     /// Returns the age of the oldest undelivered entry: see [`GroupValues::lag_seconds`].
@@ -382,7 +453,7 @@ impl<'a> GroupView<'a> {
     pub fn lag_seconds(&self) -> Option<Duration> {
         let age = self.values.lag_seconds?;
         // Without lag, no entry waits at any time.
-        Some(if self.values.lag.max() == 0 { age.0 } else { self.age(age) })
+        Some(if self.values.lag.max() == 0 { age.get() } else { self.age(age) })
     }
 
     /// Returns the age of last-delivered-id: see [`GroupValues::last_delivered_id_age`].
@@ -402,11 +473,12 @@ impl<'a> GroupView<'a> {
     pub fn pending_census(&self) -> Option<CensusView<'a>> {
         let PendingCensusReading { census, age, unchanged_until } = self.values.pending_census.as_ref()?;
         // As long as the stream does not change, its lists of pending entries do not either.
-        let is_unchanged = *unchanged_until == Some(self.read_at);
+        let unchanged_until = unchanged_until.map(Micros::get);
+        let is_unchanged = unchanged_until == Some(self.read_at);
         let grown = if is_unchanged { Duration::ZERO } else { self.unchanged_for };
         Some(CensusView {
             census,
-            age: age.0.saturating_add(grown),
+            age: age.get().saturating_add(grown),
             unchanged_until: unchanged_until.map(|until| until + (self.unchanged_for - grown)),
         })
     }
@@ -425,9 +497,9 @@ impl<'a> GroupView<'a> {
 
     /// Returns a copy of the values whose ages are as of the last reading.
     pub(crate) fn to_values(self) -> GroupValues {
-        let grown = |age: Option<Age>| age.map(|age| Age(self.age(age)));
+        let grown = |age: Option<Age>| age.map(|age| Age::of(self.age(age)));
         let mut values = self.values.clone();
-        values.lag_seconds = self.lag_seconds().map(Age);
+        values.lag_seconds = self.lag_seconds().map(Age::of);
         values.last_delivered_id_age = grown(values.last_delivered_id_age);
         values.last_delivery_age = grown(values.last_delivery_age);
         if let Some(OldestPending::Entry { age, idle, .. }) = &mut values.oldest_pending {
@@ -435,11 +507,11 @@ impl<'a> GroupView<'a> {
         }
         values.pending_census = self.pending_census().map(|shown| PendingCensusReading {
             census: Arc::clone(shown.census),
-            age: Age(shown.age),
-            unchanged_until: shown.unchanged_until,
+            age: Age::of(shown.age),
+            unchanged_until: shown.unchanged_until.map(Micros::from),
         });
         if let HistoryCoverage::Partial { remaining: Some(remaining) } = &mut values.status.coverage {
-            *remaining = remaining.saturating_sub(self.unchanged_for);
+            *remaining = remaining.get().saturating_sub(self.unchanged_for).into();
         }
         values
     }
@@ -486,9 +558,9 @@ pub enum NewPosition {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SilentConsumers {
     /// Number of those without pending entries: names that can be deleted. Source: XINFO CONSUMERS idle, pending.
-    pub idle: u64,
+    pub idle: u32,
     /// Number of those with pending entries, which only another consumer will process.
-    pub stranded: u64,
+    pub stranded: u32,
 }
 
 impl SilentConsumers {
@@ -496,7 +568,7 @@ impl SilentConsumers {
     pub(crate) fn of(consumers: &[ConsumerInfo], max_idle: Duration) -> Self {
         let mut silent = Self::default();
         for consumer in consumers {
-            let is_silent = u64::from(Duration::from_millis(consumer.idle_ms) > max_idle);
+            let is_silent = u32::from(Duration::from_millis(consumer.idle_ms) > max_idle);
             match consumer.pending {
                 0 => silent.idle += is_silent,
                 _ => silent.stranded += is_silent,
@@ -527,18 +599,35 @@ impl Retention {
 /// The rate of entries over some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryRate {
-    /// Number of entries.
-    pub entries: u64,
-    /// The time, not zero.
-    pub time: Duration,
+    entries: u64,
+    milliseconds: NonZeroU64,
 }
 
 impl EntryRate {
+    /// Returns the rate of so many entries in a time, in whole milliseconds and at least one.
+    #[must_use]
+    pub fn new(entries: u64, time: Duration) -> Self {
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self { entries, milliseconds: NonZeroU64::new(milliseconds).unwrap_or(NonZeroU64::MIN) }
+    }
+
+    /// Returns the number of entries.
+    #[must_use]
+    pub const fn entries(self) -> u64 {
+        self.entries
+    }
+
+    /// Returns the time.
+    #[must_use]
+    pub const fn time(self) -> Duration {
+        Duration::from_millis(self.milliseconds.get())
+    }
+
     /// Returns the number of entries per second.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rate is good to some digits")]
     pub fn per_second(self) -> f64 {
-        self.entries as f64 / self.time.as_secs_f64()
+        self.entries as f64 / self.time().as_secs_f64()
     }
 }
 
@@ -704,7 +793,7 @@ pub struct PendingCensusReading {
     pub age: Age,
     /// Time until which the list is known to be as it was read, by the server's clock, since the Unix epoch. `None` if it
     /// may have changed since.
-    pub unchanged_until: Option<Duration>,
+    pub unchanged_until: Option<Micros>,
 }
 
 /// The last census of a group as of the last reading of its stream.
@@ -742,9 +831,9 @@ mod random {
     use fastrand::Rng;
 
     use super::{
-        Age, Arc, ConditionSet, Duration, EntryRate, FATAL_DELIVERIES, GroupStatus, GroupValues,
+        Age, Arc, ConditionSet, Count, Duration, EntryRate, FATAL_DELIVERIES, GroupStatus, GroupValues,
         HistoryCoverage, Lag, LossEstimate, OldestPending, PendingCensus, PendingCensusReading, Retention,
-        SilentConsumers, StreamId,
+        SeldomGroupValues, SilentConsumers, StreamId,
     };
     use crate::condition::Status;
     use crate::random::{count, maybe, maybe_count, maybe_span, span};
@@ -753,17 +842,17 @@ mod random {
         let held = Status::ALL.into_iter().filter(|_| rng.u8(0..8) == 0).collect::<ConditionSet>();
         let coverage = match rng.bool() {
             true => HistoryCoverage::Complete,
-            false => HistoryCoverage::Partial { remaining: maybe_span(rng) },
+            false => HistoryCoverage::Partial { remaining: maybe_span(rng).map(Into::into) },
         };
-        GroupStatus { conditions: held, coverage, since: maybe_span(rng) }
+        GroupStatus { conditions: held, coverage, since: maybe_span(rng).map(Into::into) }
     }
 
     fn oldest_pending(rng: &mut Rng) -> Option<OldestPending> {
         let entry = OldestPending::Entry {
             id: StreamId::new(count(rng), 0),
             consumer: None,
-            age: maybe_span(rng).map(Age),
-            idle: maybe_span(rng).map(Age),
+            age: maybe_span(rng).map(Age::of),
+            idle: maybe_span(rng).map(Age::of),
             deliveries: if rng.u8(0..4) == 0 { FATAL_DELIVERIES } else { 1 + count(rng) },
         };
         match rng.u8(0..3) {
@@ -783,8 +872,9 @@ mod random {
             oldest_delivery: maybe_span(rng),
             ..PendingCensus::default()
         };
-        let unchanged_until = maybe_span(rng);
-        let reading = PendingCensusReading { census: Arc::new(census), age: Age(span(rng)), unchanged_until };
+        let unchanged_until = maybe_span(rng).map(Into::into);
+        let reading =
+            PendingCensusReading { census: Arc::new(census), age: Age::of(span(rng)), unchanged_until };
         maybe(rng, reading)
     }
 
@@ -794,39 +884,42 @@ mod random {
         pub fn random(rng: &mut Rng) -> Self {
             let (min, more) = (count(rng), count(rng));
             let rate = |rng: &mut Rng| {
-                let rate = EntryRate { entries: count(rng), time: Duration::from_secs(1 + rng.u64(0..9)) };
+                let rate = EntryRate::new(count(rng), Duration::from_secs(1 + rng.u64(0..9)));
                 maybe(rng, rate)
             };
-            let silent = SilentConsumers { idle: count(rng), stranded: count(rng) };
+            let silent = SilentConsumers { idle: rng.u32(0..5), stranded: rng.u32(0..5) };
             let (loss, retention) =
                 (LossEstimate { lost: count(rng), added: 9 }, Retention { lag: count(rng), length: 9 });
             Self {
                 lag: if rng.bool() { Lag::Exact(min) } else { Lag::Between { min, max: min + more } },
-                lag_seconds: maybe_span(rng).map(Age),
+                lag_seconds: maybe_span(rng).map(Age::of),
                 last_delivered_id: StreamId::new(count(rng), 0),
-                last_delivered_id_age: maybe_span(rng).map(Age),
-                last_delivery_age: maybe_span(rng).map(Age),
-                entries_read: maybe_count(rng),
+                last_delivered_id_age: maybe_span(rng).map(Age::of),
+                last_delivery_age: maybe_span(rng).map(Age::of),
+                entries_read: maybe_count(rng).map(Count::from),
                 messages_pending: rng.u64(0..2),
-                messages_released: maybe_count(rng),
+                messages_released: maybe_count(rng).map(Count::from),
                 oldest_pending: oldest_pending(rng),
-                pending_orphaned: maybe_count(rng),
+                pending_orphaned: maybe_count(rng).map(Count::from),
                 pending_census: census(rng),
                 consumers: count(rng),
-                consumers_growth: maybe_count(rng),
+                consumers_growth: maybe_count(rng).map(Count::from),
                 silent_consumers: maybe(rng, silent),
-                entries_lost: maybe_count(rng),
-                loss_estimate: maybe(rng, loss),
-                retention_used: maybe(rng, retention),
-                time_to_loss: maybe_span(rng),
-                entries_delivered: maybe_count(rng),
-                entries_acknowledged: maybe_count(rng),
-                drain_time: maybe_span(rng),
+                entries_lost: maybe_count(rng).map(Count::from),
+                entries_delivered: maybe_count(rng).map(Count::from),
+                entries_acknowledged: maybe_count(rng).map(Count::from),
+                drain_time: maybe_span(rng).map(Into::into),
                 added_rate: rate(rng),
                 delivered_rate: rate(rng),
-                pending_dropped: rng.u64(0..2),
-                recreation: None,
                 status: status(rng),
+                seldom: SeldomGroupValues {
+                    loss_estimate: maybe(rng, loss),
+                    retention_used: maybe(rng, retention),
+                    time_to_loss: maybe_span(rng).map(Into::into),
+                    pending_dropped: rng.u64(0..2),
+                    recreation: None,
+                }
+                .into(),
             }
         }
     }

@@ -317,7 +317,7 @@ impl History {
         if status.coverage == HistoryCoverage::Complete {
             self.restored = None;
         }
-        GroupStatus { since: Some(Duration::from_millis(self.status_since_ms)), ..status }
+        GroupStatus { since: Some(Duration::from_millis(self.status_since_ms).into()), ..status }
     }
 
     /// Returns the status if it is a condition: the present one, or while that is not known, the one before a restart.
@@ -559,11 +559,11 @@ mod tests {
             let mut history = polled_every(Duration::from_secs(10), WINDOW);
             history.restore_status(restored);
             let unknown = history.dated(Status::Unknown.into(), now).since;
-            assert_eq!(unknown, Some(Duration::from_secs(1_700_000_000)), "since the first poll");
+            assert_eq!(unknown, Some(Duration::from_secs(1_700_000_000).into()), "since the first poll");
             assert_eq!(history.condition(), Some(restored), "another restart");
-            assert_eq!(history.dated(known.into(), now).since, Some(since), "{known:?}");
+            assert_eq!(history.dated(known.into(), now).since, Some(since.into()), "{known:?}");
             let later = now + WINDOW;
-            assert_eq!(history.dated(Status::Rewound.into(), later).since, Some(later));
+            assert_eq!(history.dated(Status::Rewound.into(), later).since, Some(later.into()));
         }
     }
 
@@ -572,7 +572,7 @@ mod tests {
         let (s, now) = (Duration::from_secs, Duration::from_secs(1_700_000_500));
         let restored = DatedStatus { status: Status::Abandoned, since: now - s(9_000) };
         let partial = GroupStatus {
-            coverage: HistoryCoverage::Partial { remaining: Some(s(9)) },
+            coverage: HistoryCoverage::Partial { remaining: Some(s(9).into()) },
             ..Status::Stuck.into()
         };
         for (known, since) in
@@ -580,9 +580,9 @@ mod tests {
         {
             let mut history = polled_every(s(10), WINDOW);
             history.restore_status(restored);
-            assert_eq!(history.dated(partial, now).since, Some(now));
+            assert_eq!(history.dated(partial, now).since, Some(now.into()));
             assert_eq!(history.condition(), Some(restored), "another restart");
-            assert_eq!(history.dated(known.into(), now + s(9)).since, Some(since), "{known:?}");
+            assert_eq!(history.dated(known.into(), now + s(9)).since, Some(since.into()), "{known:?}");
             let present = known.is_condition().then_some(DatedStatus { status: known, since });
             assert_eq!(history.condition(), present);
         }
@@ -609,7 +609,7 @@ mod tests {
             assert_eq!(history.last_delivery_age(later.at), Some(s(30)), "{name}");
             assert_eq!(history.waited(later.at), s(30), "{name}");
             let since = history.dated(Status::Unknown.into(), node_time).since.unwrap();
-            assert_eq!(since, node_time.min(start), "{name}: it is no time in the future");
+            assert_eq!(since, node_time.min(start).into(), "{name}: it is no time in the future");
             let view = HistoryWindow { history: &history, sample: &later, window: WINDOW };
             assert_eq!(view.remaining(), with_tolerance(WINDOW) - s(60), "{name}");
             // Idle times include a jump ahead.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::compact::Count;
 use crate::report::{HeldFor, SafeTrim, StreamHolder};
 use crate::retention::WasTrimmed;
 use crate::snapshot::{GroupInfo, StreamInfo};
@@ -102,10 +103,10 @@ impl HolderHistory {
                 Some((before, since)) if before == group => info.time.min(*since),
                 _ => info.time,
             };
-            StreamHolder { group: group.clone(), since, held_for }
+            StreamHolder { group: group.clone(), since: since.into(), held_for }
         });
-        self.0 = holder.as_ref().map(|holder| (holder.group.clone(), holder.since));
-        SafeTrim { min_id: bound.min_id, entries, holder }
+        self.0 = holder.as_ref().map(|holder| (holder.group.clone(), holder.since.get()));
+        SafeTrim { min_id: bound.min_id, entries: entries.map(Count::from), holder }
     }
 }
 
@@ -277,7 +278,7 @@ mod tests {
             let info = StreamInfo { time: Duration::from_secs(seconds), ..info(1, 9, groups) };
             let bound = trim_bound(&info, std::iter::repeat(OldestNeeded::Unknown)).unwrap();
             let holder = history.note(bound, None, &info).holder;
-            holder.map(|holder| (holder.group.to_string(), holder.since.as_secs()))
+            holder.map(|holder| (holder.group.to_string(), holder.since.get().as_secs()))
         };
         assert_eq!(seen(10, &[(3, 0), (5, 0)]), Some(("g0".to_owned(), 10)));
         assert_eq!(seen(20, &[(4, 0), (5, 0)]), Some(("g0".to_owned(), 10)));

@@ -6,6 +6,7 @@ mod audit;
 pub mod budget;
 mod census;
 mod checkpoints;
+pub mod compact;
 mod condition;
 pub mod consumer_growth;
 mod count_scan;

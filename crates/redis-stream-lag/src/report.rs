@@ -6,11 +6,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::compact::{ConstDefault, Count, Micros, MostlyDefault};
 pub use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage, Status};
 pub use crate::group_values::{
     Age, CensusView, ConsumerCensus, EntryRate, GroupValues, GroupView, Lag, LossEstimate, NewPosition,
     OldestPending, PendingCensus, PendingCensusReading, PendingReport, Recreation, Retention,
-    SilentConsumers,
+    SeldomGroupValues, SilentConsumers,
 };
 use crate::snapshot::{Idmp, RadixTree};
 use redis_stream_core::id::StreamId;
@@ -64,7 +65,7 @@ impl Report {
     /// bytes that they take.
     #[must_use]
     pub fn largest_streams(&self, count: usize) -> Vec<(&StreamReport, u64)> {
-        let bytes = |stream: &StreamReport| stream.values.as_ref()?.memory_bytes;
+        let bytes = |stream: &StreamReport| Some(stream.values.as_ref()?.memory_bytes?.get());
         let known = self.streams.iter().filter_map(|stream| Some((&**stream, bytes(stream)?)));
         let mut known: Vec<_> = known.collect();
         known.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
@@ -89,20 +90,21 @@ pub struct LimitedCounts {
 pub struct ReportedStream {
     report: Arc<StreamReport>,
     /// Time by the server's clock from the reading that the values were derived from to the last one, which showed the same.
-    unchanged_for: Duration,
+    unchanged_for: Micros,
 }
 
 impl ReportedStream {
     /// Returns the same values as of a later reading, by the server's clock, in which nothing but ages has changed.
     #[must_use]
     pub fn unchanged_at(&self, time: Duration) -> Self {
-        Self { report: Arc::clone(&self.report), unchanged_for: time.saturating_sub(self.report.read_at) }
+        let unchanged_for = time.saturating_sub(self.report.read_at.get()).into();
+        Self { report: Arc::clone(&self.report), unchanged_for }
     }
 
     /// Returns the time of the last reading, by the server's clock, since the Unix epoch.
     #[cfg(test)]
     pub(crate) fn read_at(&self) -> Duration {
-        self.report.read_at.saturating_add(self.unchanged_for)
+        self.report.read_at.get().saturating_add(self.unchanged_for.get())
     }
 
     /// Returns true if these are the values of the report before but for ages, which have grown, and for what a census has
@@ -137,7 +139,7 @@ impl ReportedStream {
     #[must_use]
     pub fn view<'a>(&self, group: &'a GroupReport) -> Option<GroupView<'a>> {
         let values = group.values.as_ref()?;
-        Some(GroupView::later(values, self.report.read_at, self.unchanged_for))
+        Some(GroupView::later(values, self.report.read_at.get(), self.unchanged_for.get()))
     }
 
     /// Returns the consumers of one of its groups as of the last reading; `None` as for [`GroupReport::consumers`].
@@ -146,7 +148,7 @@ impl ReportedStream {
         &self,
         group: &'a GroupReport,
     ) -> Option<impl Iterator<Item = ConsumerView<'a>> + use<'a>> {
-        let unchanged_for = self.unchanged_for;
+        let unchanged_for = self.unchanged_for.get();
         let consumers = group.consumers.as_ref()?.iter();
         Some(consumers.map(move |consumer| ConsumerView { consumer, unchanged_for }))
     }
@@ -155,7 +157,7 @@ impl ReportedStream {
     /// readings.
     pub(crate) fn or_unchanged(report: StreamReport, before: Option<&Self>) -> Self {
         match before.filter(|before| report.is_unchanged_since(&before.report)) {
-            Some(before) => before.unchanged_at(report.read_at),
+            Some(before) => before.unchanged_at(report.read_at.get()),
             None => report.into(),
         }
     }
@@ -164,7 +166,7 @@ impl ReportedStream {
 impl From<StreamReport> for ReportedStream {
     /// Returns values that were just derived.
     fn from(report: StreamReport) -> Self {
-        Self { report: Arc::new(report), unchanged_for: Duration::ZERO }
+        Self { report: Arc::new(report), unchanged_for: Micros::ZERO }
     }
 }
 
@@ -199,19 +201,23 @@ impl<'a> ConsumerView<'a> {
     /// Returns the time since its last attempt to read: see [`ConsumerReport::idle`].
     #[must_use]
     pub fn idle(&self) -> Duration {
-        self.consumer.idle.0.saturating_add(self.unchanged_for)
+        self.consumer.idle.get().saturating_add(self.unchanged_for)
     }
 
     /// Returns a copy whose ages are as of the last reading.
     #[cfg(test)]
     pub(crate) fn to_report(self) -> ConsumerReport {
-        ConsumerReport { idle: Age(self.idle()), inactive: self.inactive().map(Age), ..self.consumer.clone() }
+        ConsumerReport {
+            idle: Age::of(self.idle()),
+            inactive: self.inactive().map(Age::of),
+            ..self.consumer.clone()
+        }
     }
 
     /// Returns the time since it last got an entry: see [`ConsumerReport::inactive`].
     #[must_use]
     pub fn inactive(&self) -> Option<Duration> {
-        self.consumer.inactive.map(|age| age.0.saturating_add(self.unchanged_for))
+        self.consumer.inactive.map(|age| age.get().saturating_add(self.unchanged_for))
     }
 }
 
@@ -236,9 +242,9 @@ pub struct StreamReport {
     /// so a group that is not listed may well exist.
     pub refused: bool,
     /// The stream's groups, sorted by name.
-    pub groups: Vec<GroupReport>,
+    pub groups: Box<[GroupReport]>,
     /// Time of the reading, by the server's clock, since the Unix epoch.
-    pub read_at: Duration,
+    pub read_at: Micros,
 }
 
 impl StreamReport {
@@ -251,7 +257,8 @@ impl StreamReport {
     /// Returns the report of a stream that was read, or does not exist.
     #[must_use]
     pub fn new(key: Name, values: Option<StreamValues>, groups: Vec<GroupReport>) -> Self {
-        Self { key, family: None, values, refused: false, groups, read_at: Duration::ZERO }
+        let groups = groups.into_boxed_slice();
+        Self { key, family: None, values, refused: false, groups, read_at: Micros::ZERO }
     }
 }
 
@@ -268,13 +275,13 @@ pub struct StreamValues {
     /// Number of entries ever added. Source: XINFO STREAM entries-added; `None` before server 7.0. After a failover to
     /// a replica that lagged slightly behind, the larger value is kept until the new master exceeds it, so that the
     /// counter does not look reset.
-    pub entries_added: Option<u64>,
+    pub entries_added: Option<Count>,
     /// Time at which the first entry was added, since the Unix epoch. `None` if the stream is empty or the ID is not a
     /// timestamp. Source: the ID of XINFO STREAM first-entry.
-    pub first_entry: Option<Duration>,
+    pub first_entry: Option<Micros>,
     /// Time at which the newest ID was generated, since the Unix epoch. `None` if the ID is not a timestamp. Source:
     /// XINFO STREAM last-generated-id.
-    pub last_generated: Option<Duration>,
+    pub last_generated: Option<Micros>,
     /// The IDs that bound the stream.
     pub ids: StreamIds,
     /// Size of the server's data structure.
@@ -284,15 +291,30 @@ pub struct StreamValues {
     pub safe_trim: Option<SafeTrim>,
     /// Memory that it takes, in bytes, as of the last time it was asked for. Source: MEMORY USAGE. `None` if that is not
     /// asked for, was refused, or would walk too many groups and consumers.
-    pub memory_bytes: Option<u64>,
-    /// Changes of its reported groups, since the stream was first read.
-    pub group_changes: GroupChangeCounts,
+    pub memory_bytes: Option<Count>,
     /// True if the stream has no group, grows, and was not seen to be trimmed. Readers without a group are not seen.
     pub is_unread: bool,
+    /// The values that most streams lack.
+    pub seldom: MostlyDefault<SeldomStreamValues>,
+}
+
+/// The values of a stream that most streams lack.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeldomStreamValues {
+    /// Changes of its reported groups, since the stream was first read.
+    pub group_changes: GroupChangeCounts,
     /// Idempotent production. Source: XINFO STREAM. `None` before server 8.6, and if it was never used on this stream.
     pub idmp: Option<Idmp>,
     /// The streams that these are the values of, if they are those of a [family](crate::family).
-    pub fold: Option<Box<StreamFold>>,
+    pub fold: Option<StreamFold>,
+}
+
+impl ConstDefault for SeldomStreamValues {
+    const DEFAULT: &'static Self = &Self {
+        group_changes: GroupChangeCounts { created: 0, destroyed: 0, recreated: 0 },
+        idmp: None,
+        fold: None,
+    };
 }
 
 /// A number below 4 billion that may be unknown, in four bytes. The default is unknown.
@@ -350,7 +372,7 @@ pub struct SafeTrim {
     /// No group needs an entry below this ID. At most the ID after last-generated-id.
     pub min_id: StreamId,
     /// Number of entries below it; `None` while they are being counted.
-    pub entries: Option<u64>,
+    pub entries: Option<Count>,
     /// The group that needs the oldest entry; `None` if no group needs any.
     pub holder: Option<StreamHolder>,
 }
@@ -361,7 +383,7 @@ pub struct StreamHolder {
     /// Name of the group.
     pub group: Name,
     /// Time of the reading since which it is the one, by the server's clock, since the Unix epoch.
-    pub since: Duration,
+    pub since: Micros,
     /// Why it needs the entry.
     pub held_for: HeldFor,
 }
@@ -410,7 +432,7 @@ pub struct GroupReport {
     pub values: Option<GroupValues>,
     /// The group's consumers, sorted by name; `None` if they were not requested, the request failed, or there are more
     /// than the [limit](crate::snapshot::ConsumerLimit).
-    pub consumers: Option<Vec<ConsumerReport>>,
+    pub consumers: Option<Box<[ConsumerReport]>>,
     /// The groups that it stands for, if it is one of a [family](crate::family).
     pub fold: Option<Arc<GroupFold>>,
 }
@@ -479,15 +501,18 @@ pub struct ConsumerReport {
 mod random {
     use fastrand::Rng;
 
-    use super::{Duration, Idmp, SafeTrim, StreamId, StreamValues};
+    use super::{Count, Duration, Idmp, SafeTrim, SeldomStreamValues, StreamId, StreamValues};
     use crate::random::{count, maybe, maybe_count, maybe_span};
 
     impl StreamValues {
         /// Returns random values, for tests of folds: small numbers, of which many are not known.
         #[must_use]
         pub fn random(rng: &mut Rng) -> Self {
-            let trim =
-                SafeTrim { min_id: StreamId::new(count(rng), 0), entries: maybe_count(rng), holder: None };
+            let trim = SafeTrim {
+                min_id: StreamId::new(count(rng), 0),
+                entries: maybe_count(rng).map(Count::from),
+                holder: None,
+            };
             let idmp = Idmp {
                 duration_seconds: count(rng),
                 max_size: 1 + count(rng),
@@ -501,12 +526,12 @@ mod random {
                 length: count(rng),
                 groups,
                 groups_abandoned: maybe_count(rng).into(),
-                entries_added: maybe_count(rng),
-                first_entry: maybe_span(rng).map(|span| span + Duration::from_secs(1)),
-                last_generated: maybe_span(rng).map(|span| span + Duration::from_secs(1)),
+                entries_added: maybe_count(rng).map(Count::from),
+                first_entry: maybe_span(rng).map(|span| (span + Duration::from_secs(1)).into()),
+                last_generated: maybe_span(rng).map(|span| (span + Duration::from_secs(1)).into()),
                 safe_trim: maybe(rng, trim).filter(|_| groups > 0),
-                idmp: maybe(rng, idmp),
-                memory_bytes: maybe_count(rng),
+                seldom: SeldomStreamValues { idmp: maybe(rng, idmp), ..SeldomStreamValues::default() }.into(),
+                memory_bytes: maybe_count(rng).map(Count::from),
                 ..Self::default()
             }
         }

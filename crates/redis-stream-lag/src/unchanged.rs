@@ -26,7 +26,7 @@ impl StreamReport {
     fn is_same_but_for(&self, but_for: ButFor, before: &Self) -> bool {
         let Self { key, family, values, refused, groups, read_at } = self;
         // The server's clock may have been set back.
-        let readings = Readings { before: before.read_at, now: *read_at, but_for };
+        let readings = Readings { before: before.read_at.get(), now: read_at.get(), but_for };
         readings.before <= readings.now
             && (key, family, refused) == (&before.key, &before.family, &before.refused)
             && all(&before.groups, groups, |before, now| now.is_unchanged_since(before, readings))
@@ -83,12 +83,12 @@ mod tests {
     }
 
     fn age(seconds: u64) -> Option<Age> {
-        Some(Age(s(seconds)))
+        Some(Age::of(s(seconds)))
     }
 
     /// The values of a group that are `time` older.
     fn values(time: u64) -> GroupValues {
-        let coverage = HistoryCoverage::Partial { remaining: Some(s(60 - time)) };
+        let coverage = HistoryCoverage::Partial { remaining: Some(s(60 - time).into()) };
         let (id, consumer) = (StreamId::new(7, 0), Some(Name::from("c")));
         GroupValues {
             lag: Lag::Exact(5),
@@ -104,22 +104,26 @@ mod tests {
             }),
             pending_census: Some(PendingCensusReading {
                 census: std::sync::Arc::default(),
-                age: Age(s(70 + time)),
+                age: Age::of(s(70 + time)),
                 unchanged_until: None,
             }),
-            added_rate: Some(EntryRate { entries: 0, time: s(30 + time) }),
+            added_rate: Some(EntryRate::new(0, s(30 + time))),
             status: GroupStatus { coverage, ..GroupStatus::default() },
             ..GroupValues::default()
         }
     }
 
     fn stream(time: u64, values: GroupValues, idle: u64) -> StreamReport {
-        let consumer =
-            ConsumerReport { name: Name::from("c"), messages_pending: 1, idle: Age(s(idle)), inactive: None };
-        let (name, values, consumers) = (Name::from("g"), Some(values), Some(vec![consumer]));
+        let consumer = ConsumerReport {
+            name: Name::from("c"),
+            messages_pending: 1,
+            idle: Age::of(s(idle)),
+            inactive: None,
+        };
+        let (name, values, consumers) = (Name::from("g"), Some(values), Some([consumer].into()));
         let groups = vec![GroupReport { consumers, ..GroupReport::new(name, values) }];
         let report = StreamReport::new(Name::from("s"), Some(StreamValues::default()), groups);
-        StreamReport { read_at: READ_AT + s(time), ..report }
+        StreamReport { read_at: (READ_AT + s(time)).into(), ..report }
     }
 
     #[test]
@@ -141,9 +145,12 @@ mod tests {
     #[test]
     fn a_list_of_pending_entries_that_does_not_change_is_known_until_now() {
         let read = |time: u64| {
-            let unchanged_until = Some(READ_AT + s(time));
-            let census =
-                PendingCensusReading { census: std::sync::Arc::default(), age: Age(s(0)), unchanged_until };
+            let unchanged_until = Some((READ_AT + s(time)).into());
+            let census = PendingCensusReading {
+                census: std::sync::Arc::default(),
+                age: Age::of(s(0)),
+                unchanged_until,
+            };
             stream(time, GroupValues { pending_census: Some(census), ..values(time) }, 3 + time)
         };
         let before = ReportedStream::from(read(0));
@@ -154,7 +161,7 @@ mod tests {
         // From here on it is not known to be unchanged.
         let mut later = read(7);
         let shown = later.groups[0].values.as_mut().unwrap().pending_census.as_mut().unwrap();
-        (shown.age, shown.unchanged_until) = (Age(s(7)), Some(READ_AT));
+        (shown.age, shown.unchanged_until) = (Age::of(s(7)), Some(READ_AT.into()));
         assert!(!later.is_unchanged_since(&before));
     }
 
@@ -179,9 +186,9 @@ mod tests {
                 let Some(OldestPending::Entry { idle, .. }) = &mut values.oldest_pending else { return };
                 *idle = age(0);
             }),
-            ("a census", |values| values.pending_census.as_mut().unwrap().age = Age(s(0))),
-            ("a loss", |values| values.entries_lost = Some(1)),
-            ("a rate", |values| values.added_rate = Some(EntryRate { entries: 1, time: s(30) })),
+            ("a census", |values| values.pending_census.as_mut().unwrap().age = Age::of(s(0))),
+            ("a loss", |values| values.entries_lost = Some(1.into())),
+            ("a rate", |values| values.added_rate = Some(EntryRate::new(1, s(30)))),
             ("a condition", |values| values.status.conditions = [Status::Stuck].into_iter().collect()),
             ("enough history", |values| values.status.coverage = HistoryCoverage::Complete),
         ];
@@ -198,7 +205,7 @@ mod tests {
         for changed in [
             StreamReport { refused: true, ..later.clone() },
             StreamReport { values: None, ..later.clone() },
-            StreamReport { groups: Vec::new(), ..later.clone() },
+            StreamReport { groups: Box::default(), ..later.clone() },
             StreamReport { key: Name::from("other"), ..later },
         ] {
             assert!(!changed.is_unchanged_since(&before), "{changed:?}");

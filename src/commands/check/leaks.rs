@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Lines, SHOWN_NAMES};
 use crate::format::units::{count, span};
+use redis_stream_lag::compact::Micros;
 use redis_stream_lag::many_consumers::MAX_LISTED;
 use redis_stream_lag::report::{GroupValues, Report, StreamReport, StreamValues};
 
@@ -12,8 +13,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Adds a line about each kind of leak that the report shows. `max_idle` is the time after which a consumer is idle.
 pub(super) fn describe(report: &Report, max_idle: Duration, lines: &mut Lines) {
-    let idle = |values: &GroupValues| values.silent_consumers.map_or(0, |silent| silent.idle);
-    let stranded = |values: &GroupValues| values.silent_consumers.map_or(0, |silent| silent.stranded);
+    let idle = |values: &GroupValues| values.silent_consumers.map_or(0, |silent| silent.idle.into());
+    let stranded = |values: &GroupValues| values.silent_consumers.map_or(0, |silent| silent.stranded.into());
     let not_listed =
         |values: &GroupValues| Some(values.consumers).filter(|all| *all > MAX_LISTED).unwrap_or(0);
     let tidy = "streamgauge tidy prints what deletes them";
@@ -54,9 +55,9 @@ pub(super) fn describe(report: &Report, max_idle: Duration, lines: &mut Lines) {
 /// Returns true if a stream without groups was added to in the last day, its oldest entry is older, and nothing was ever
 /// removed. Not known before server 7.0.
 fn grows(stream: &StreamReport, values: &StreamValues) -> bool {
-    let age = |time: Option<Duration>| time.map(|time| stream.read_at.saturating_sub(time));
+    let age = |time: Option<Micros>| time.map(|time| stream.read_at.get().saturating_sub(time.get()));
     values.groups == 0
-        && values.entries_added == Some(values.length)
+        && values.entries_added == Some(values.length.into())
         && age(values.first_entry).is_some_and(|age| age >= DAY)
         && age(values.last_generated).is_some_and(|age| age < DAY)
 }

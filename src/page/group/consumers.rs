@@ -112,8 +112,8 @@ mod tests {
         ConsumerReport {
             name: Name::from(name),
             messages_pending,
-            idle: Age(Duration::from_secs(idle)),
-            inactive: inactive.map(Duration::from_secs).map(Age),
+            idle: Age::of(Duration::from_secs(idle)),
+            inactive: inactive.map(Duration::from_secs).map(Age::of),
         }
     }
 
@@ -149,10 +149,12 @@ mod tests {
         use crate::page::test_support::{report, stream, values};
         let never = consumer("a", 0, 1, None);
         let of = |consumers: Vec<ConsumerReport>, others: Vec<ConsumerReport>, delivered: Option<u64>| {
-            let values =
-                GroupValues { last_delivery_age: delivered.map(Duration::from_secs).map(Age), ..values() };
+            let values = GroupValues {
+                last_delivery_age: delivered.map(Duration::from_secs).map(Age::of),
+                ..values()
+            };
             let with = |name: &str, consumers: &[ConsumerReport]| GroupReport {
-                consumers: Some(consumers.to_vec()),
+                consumers: Some(consumers.to_vec().into()),
                 ..crate::page::test_support::group(name, values.clone())
             };
             let report = report(vec![stream("s", vec![with("g", &consumers), with("h", &others)])]);

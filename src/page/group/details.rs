@@ -69,10 +69,11 @@ fn of_family(family: &Family, values: GroupView<'_>) -> Option<Detail> {
 pub(in crate::page) fn of_stream(values: &StreamValues, now: Duration) -> Markup {
     let ago_or = |time: Option<Duration>, why_unknown| time.map(|time| ago(time, now)).ok_or(why_unknown);
     let newest_id = ago_or(
-        values.last_generated,
+        values.last_generated.map(Duration::from),
         if values.ids.last_generated == StreamId::MIN { "nothing was ever added" } else { NO_TIME },
     );
-    let oldest_entry = ago_or(values.first_entry, "the stream is empty, or the ID is not a time");
+    let oldest_entry =
+        ago_or(values.first_entry.map(Duration::from), "the stream is empty, or the ID is not a time");
     let mut details = vec![
         detail("Length", Ok(count(values.length)), "entries in the stream"),
         detail("Groups", Ok(count(values.groups)), ""),
@@ -81,11 +82,11 @@ pub(in crate::page) fn of_stream(values: &StreamValues, now: Duration) -> Markup
             values.groups_abandoned.get().map(count).ok_or(NOT_FOR_A_DAY),
             "for a day or longer",
         ),
-        detail("Entries added", values.entries_added.map(count).ok_or(OLD_SERVER), "ever"),
+        detail("Entries added", values.entries_added.map(u64::from).map(count).ok_or(OLD_SERVER), "ever"),
         detail("Oldest entry", oldest_entry, "how far back the stream reaches"),
         detail("Newest ID", newest_id, "how long the producers have been idle"),
     ];
-    let memory = values.memory_bytes.map(|bytes| ByteSize(bytes).to_string());
+    let memory = values.memory_bytes.map(|bytes| ByteSize(bytes.get()).to_string());
     details.extend(memory.map(|memory| detail("Memory", Ok(memory), "as the server estimates it")));
     list(&details)
 }
@@ -143,9 +144,9 @@ mod tests {
 
     #[test]
     fn the_reason_why_something_is_not_known_is_the_one_that_holds() {
-        let known = GroupValues { entries_lost: Some(0), ..values() };
+        let known = GroupValues { entries_lost: Some(0.into()), ..values() };
         let lag = Lag::Between { min: 3, max: 4 };
-        let counting = GroupValues { lag, entries_lost: Some(0), ..values() };
+        let counting = GroupValues { lag, entries_lost: Some(0.into()), ..values() };
         let at_the_beginning = GroupValues { last_delivered_id: StreamId::MIN, ..values() };
         for (values, why) in [
             (&known, "because no trimming was seen that does not wait for the slowest group"),

@@ -84,7 +84,7 @@ fn drained_in(values: GroupView<'_>) -> Markup {
 
 fn time_to_loss(values: GroupView<'_>) -> Markup {
     let is_losing = values.status.conditions.contains(Status::Losing);
-    let (value, note) = match (values.time_to_loss, values.entries_lost) {
+    let (value, note) = match (values.seldom.time_to_loss, values.entries_lost.map(u64::from)) {
         _ if is_losing => (html! { "none left" }, "entries are being lost"),
         (None, Some(0)) => (html! { "none" }, "no trimming seen that takes what is not read"),
         _ => (of_family(&SECONDS_TO_LOSS, values), ""),
@@ -112,7 +112,9 @@ mod tests {
     use crate::page::test_support::values;
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
-    use redis_stream_lag::report::{Age, EntryRate, GroupStatus, GroupValues, OldestPending};
+    use redis_stream_lag::report::{
+        Age, EntryRate, GroupStatus, GroupValues, OldestPending, SeldomGroupValues,
+    };
 
     /// The texts between tags, a line for each item.
     fn shown(values: &GroupValues) -> String {
@@ -126,22 +128,26 @@ mod tests {
 
     #[test]
     fn a_group_that_blocks_is_seen_in_one_strip() {
-        let rate = |entries| Some(EntryRate { entries, time: Duration::from_secs(1) });
+        let rate = |entries| Some(EntryRate::new(entries, Duration::from_secs(1)));
         let entry = OldestPending::Entry {
             id: StreamId::new(1_795_895_526_988, 1),
             consumer: Some(Name::from("<fraud-1>")),
-            age: Some(Age(Duration::from_secs(864))),
-            idle: Some(Age(Duration::from_millis(200))),
+            age: Some(Age::of(Duration::from_secs(864))),
+            idle: Some(Age::of(Duration::from_millis(200))),
             deliveries: 217,
         };
         let blocked = GroupValues {
             lag: Lag::Exact(16_538),
-            lag_seconds: Some(Age(Duration::from_secs(840))),
+            lag_seconds: Some(Age::of(Duration::from_secs(840))),
             added_rate: rate(20),
             delivered_rate: rate(0),
             messages_pending: 1,
             oldest_pending: Some(entry),
-            time_to_loss: Some(Duration::from_secs(1_200)),
+            seldom: SeldomGroupValues {
+                time_to_loss: Some(Duration::from_secs(1_200).into()),
+                ..SeldomGroupValues::default()
+            }
+            .into(),
             ..values()
         };
         insta::assert_snapshot!(shown(&blocked), @"
@@ -157,7 +163,7 @@ mod tests {
         let draining = GroupValues {
             added_rate: rate(20),
             delivered_rate: rate(38),
-            drain_time: Some(Duration::from_secs(240)),
+            drain_time: Some(Duration::from_secs(240).into()),
             oldest_pending: Some(OldestPending::Nothing),
             messages_pending: 0,
             ..blocked
@@ -182,7 +188,7 @@ mod tests {
         Pending 0
         Time to loss ? not known
         ");
-        let watched = shown(&GroupValues { entries_lost: Some(0), ..values() });
+        let watched = shown(&GroupValues { entries_lost: Some(0.into()), ..values() });
         assert!(
             watched.ends_with("Time to loss none no trimming seen that takes what is not read"),
             "{watched}"
@@ -193,8 +199,9 @@ mod tests {
     fn a_group_that_loses_entries_has_no_time_left() {
         let conditions = [Status::Losing].into_iter().collect();
         let status = GroupStatus { conditions, ..values().status };
-        for time_to_loss in [None, Some(Duration::ZERO)] {
-            let losing = GroupValues { status, entries_lost: Some(0), time_to_loss, ..values() };
+        for time_to_loss in [None, Some(Duration::ZERO.into())] {
+            let seldom = SeldomGroupValues { time_to_loss, ..SeldomGroupValues::default() }.into();
+            let losing = GroupValues { status, entries_lost: Some(0.into()), seldom, ..values() };
             let text = shown(&losing);
             assert!(text.ends_with("Time to loss none left entries are being lost"), "{text}");
         }

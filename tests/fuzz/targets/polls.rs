@@ -228,7 +228,10 @@ fn check_the_order(report: &Report) {
         );
         for group in stream.groups.iter().filter_map(|group| group.values.as_ref()) {
             assert!(group.lag.min() <= group.lag.max(), "{group:?}");
-            assert!(group.retention_used.is_none_or(|used| (0.0..=1.0).contains(&used.ratio())), "{group:?}");
+            assert!(
+                group.seldom.retention_used.is_none_or(|used| (0.0..=1.0).contains(&used.ratio())),
+                "{group:?}"
+            );
         }
     }
 }

@@ -100,7 +100,7 @@ fn is_lagging(view: &HistoryWindow<'_>) -> bool {
 /// to see whether they grow.
 fn coverage(view: &HistoryWindow<'_>) -> HistoryCoverage {
     if !view.covers_all() {
-        HistoryCoverage::Partial { remaining: Some(view.remaining()) }
+        HistoryCoverage::Partial { remaining: Some(view.remaining().into()) }
     } else if view.is_behind() && view.exact_lags().count() < MIN_LAGS {
         HistoryCoverage::Partial { remaining: None }
     } else {

@@ -727,7 +727,11 @@ fn a_group_is_unknown_until_its_history_covers_the_window() {
             assert_eq!(status.status(), Status::Unknown, "{name}");
             // The window less the tolerance.
             let remaining = Duration::from_secs(114) - INTERVAL * u32::try_from(poll).unwrap();
-            assert_eq!(status.coverage, HistoryCoverage::Partial { remaining: Some(remaining) }, "{name}");
+            assert_eq!(
+                status.coverage,
+                HistoryCoverage::Partial { remaining: Some(remaining.into()) },
+                "{name}"
+            );
         }
         watched.sample.position.ms += 1;
         assert_eq!(watched.poll_after(INTERVAL), Status::Ok, "{name}");
@@ -778,7 +782,7 @@ fn a_first_reading_shows_the_conditions_that_it_proves() {
 fn a_status_is_dated_from_the_poll_that_found_it() {
     let mut watched = WatchedGroup::new();
     let first = watched.evaluated_after(INTERVAL);
-    let began = Some(watched.sample.node_time);
+    let began = Some(watched.sample.node_time.into());
     assert_eq!((first.status(), first.since), (Status::Ok, began));
     let mut dead = first;
     while dead.status() == Status::Ok {
@@ -787,7 +791,7 @@ fn a_status_is_dated_from_the_poll_that_found_it() {
         watched.sample.activity = ConsumerActivity::NoConsumers;
         dead = watched.evaluated_after(INTERVAL);
     }
-    let died = Some(watched.sample.node_time);
+    let died = Some(watched.sample.node_time.into());
     assert_eq!((dead.status(), dead.since), (Status::Abandoned, died));
     // Another condition changes nothing, unless it is worse.
     watched.sample.lost += 1;

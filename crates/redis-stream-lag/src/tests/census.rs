@@ -163,5 +163,5 @@ fn a_pass_ends_however_fast_entries_are_delivered() {
         watch.poll(&mut model, PLENTY, false);
     }
     let census = watch.values().next().unwrap().pending_census;
-    assert!(census.is_some_and(|shown| shown.age.0 < Duration::from_secs(100)));
+    assert!(census.is_some_and(|shown| shown.age.get() < Duration::from_secs(100)));
 }

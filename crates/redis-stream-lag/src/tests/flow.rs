@@ -62,7 +62,7 @@ impl Reader {
         self.model.clock_ms += 1_000;
         self.watch.poll(&mut self.model, PLENTY, false);
         let values = self.watch.values().next().unwrap();
-        (values.entries_delivered, values.entries_acknowledged)
+        (values.entries_delivered.map(u64::from), values.entries_acknowledged.map(u64::from))
     }
 }
 

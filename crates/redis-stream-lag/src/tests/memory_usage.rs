@@ -66,7 +66,7 @@ impl Target {
         }
         assert_eq!(derivation.late_streams().count(), 0, "their values are there all the same");
         let Report { streams, .. } = derivation.close(None);
-        let bytes = |stream: &ReportedStream| stream.values.as_ref().unwrap().memory_bytes;
+        let bytes = |stream: &ReportedStream| stream.values.as_ref().unwrap().memory_bytes.map(u64::from);
         (asked, streams.iter().map(bytes).collect())
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::Budget;
+use crate::compact::Count;
 use crate::deleted_pending::LOOK_UPS_PER_POLL;
 use crate::derivation::Derivation;
 use crate::question::{Answer, Question, QuestionKind};
@@ -268,8 +269,16 @@ impl Truth {
     fn check_losses(&self, watch: &Watcher) {
         for (group, values) in self.groups.iter().zip(watch.values()) {
             let lost = self.after.lost.get(&group.name).copied().unwrap_or(0);
-            assert!(values.entries_lost.unwrap_or(0) <= lost, "{lost} lost: {values:?}\n{:?}", self.read);
-            assert!(values.retention_used.is_none() || self.after.was_trimmed, "{values:?}\n{:?}", self.read);
+            assert!(
+                values.entries_lost.map_or(0, Count::get) <= lost,
+                "{lost} lost: {values:?}\n{:?}",
+                self.read
+            );
+            assert!(
+                values.seldom.retention_used.is_none() || self.after.was_trimmed,
+                "{values:?}\n{:?}",
+                self.read
+            );
         }
     }
 
@@ -281,10 +290,10 @@ impl Truth {
             assert_eq!(values.entries_acknowledged.is_some(), is_counted, "{}", context());
             // What a group loses unseen is not known before its share is.
             let may_wait =
-                values.status.conditions.contains(Status::Losing) && values.loss_estimate.is_none();
+                values.status.conditions.contains(Status::Losing) && values.seldom.loss_estimate.is_none();
             assert!(is_counted == is_known || is_known && may_wait, "{}", context());
             let is_gone = values.lag.exact() == Some(0);
-            assert!(!is_gone || values.drain_time == Some(Duration::ZERO), "{}", context());
+            assert!(!is_gone || values.drain_time == Some(Duration::ZERO.into()), "{}", context());
         }
     }
 
@@ -305,7 +314,7 @@ impl Truth {
         for group in model.groups.values() {
             assert!(!below.iter().any(|id| needs(group, **id)), "{}", context());
         }
-        assert!(trim.entries.is_none_or(|entries| entries == below.len() as u64), "{}", context());
+        assert!(trim.entries.is_none_or(|entries| entries == (below.len() as u64).into()), "{}", context());
         let first_needed =
             model.entries.iter().find(|id| model.groups.values().any(|group| needs(group, **id)));
         let holder = trim.holder.as_ref();
@@ -328,7 +337,9 @@ impl Truth {
                 *seen_ms = self.read.clock_ms;
             }
             let now = values.entries_delivered.zip(values.entries_acknowledged);
-            let Some(now) = now.map(|(delivered, acknowledged)| [delivered, acknowledged]) else { continue };
+            let Some(now) = now.map(|(delivered, acknowledged)| [delivered.get(), acknowledged.get()]) else {
+                continue;
+            };
             let (before, _) =
                 before.insert(group.name.clone(), (now, self.read.clock_ms)).unwrap_or_default();
             let fell = before.iter().zip(&now).any(|(before, now)| now < before);
@@ -337,7 +348,7 @@ impl Truth {
     }
 
     fn check_age(&self, group: &GroupInfo, values: &GroupValues, context: &dyn Fn() -> String) {
-        let Some(Age(age)) = values.lag_seconds else {
+        let Some(age) = values.lag_seconds.map(Age::get) else {
             let is_unchanged = self.read.entries == self.after.entries;
             assert!(!is_unchanged || values.lag.exact().is_none(), "an exact lag has an age: {}", context());
             return;
@@ -359,14 +370,14 @@ impl Truth {
         // A group may have been deleted and created again while questions about it were open.
         let may_be_unknown = self.is_busy || pending > LOOK_UPS_PER_POLL as usize;
         assert!(values.pending_orphaned.is_some() || may_be_unknown, "{}", context());
-        assert_eq!(values.pending_orphaned.unwrap_or(orphans), orphans, "{}", context());
+        assert_eq!(values.pending_orphaned.map_or(orphans, Count::get), orphans, "{}", context());
         let released = now.pending.values().filter(|held| held.consumer.is_none()).count() as u64;
         if let Some(shown) = values.messages_released.filter(|_| !self.is_busy) {
-            assert!(shown <= released, "{shown} released: {}", context());
+            assert!(shown.get() <= released, "{shown:?} released: {}", context());
         }
         let shown = match &values.oldest_pending {
             Some(OldestPending::Entry { idle, deliveries, id, consumer, .. }) => {
-                Some((idle.map(|Age(idle)| idle), (*deliveries, *id, consumer.clone())))
+                Some((idle.map(Age::get), (*deliveries, *id, consumer.clone())))
             }
             Some(OldestPending::Nothing) => None,
             None if self.is_busy => return,
@@ -477,7 +488,7 @@ fn as_just_derived(stream: &ReportedStream) -> StreamReport {
     };
     StreamReport {
         groups: stream.groups.iter().map(group).collect(),
-        read_at: stream.read_at(),
+        read_at: stream.read_at().into(),
         ..(**stream).clone()
     }
 }
@@ -566,7 +577,8 @@ fn forget_paces(stream: &mut StreamReport) {
     stream.values.iter_mut().for_each(|values| values.is_unread = false);
     for values in stream.groups.iter_mut().filter_map(|group| group.values.as_mut()) {
         (values.added_rate, values.delivered_rate) = (None, None);
-        (values.time_to_loss, values.drain_time) = (None, None);
+        values.drain_time = None;
+        values.seldom.change(|seldom| seldom.time_to_loss = None);
         let conditions = values.status.conditions.iter().filter(|condition| *condition != Status::Lagging);
         values.status.conditions = conditions.collect();
         // It may have been lagging until then.

@@ -1,0 +1,184 @@
+//! Numbers and times in eight bytes, also where they may not be known: a report has dozens of them for each group.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+/// A count. An `Option` of it takes no more space than the count. The largest count that there is stands for one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Count(Stored);
+
+/// A time in microseconds, the unit of the server's clock. An `Option` of it takes no more space. A time of more than half
+/// a million years is the longest that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Micros(Stored);
+
+/// The same in milliseconds, for times of millions of years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis(Stored);
+
+/// One more than a number, so that 0 is left for an absent one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Stored(NonZeroU64);
+
+impl Stored {
+    const fn of(number: u64) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(number))
+    }
+
+    const fn get(self) -> u64 {
+        self.0.get() - 1
+    }
+}
+
+impl Count {
+    /// Returns the count.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl From<u64> for Count {
+    fn from(count: u64) -> Self {
+        Self(Stored::of(count))
+    }
+}
+
+impl From<Count> for u64 {
+    fn from(count: Count) -> Self {
+        count.get()
+    }
+}
+
+impl Micros {
+    /// No time.
+    pub const ZERO: Self = Self(Stored::of(0));
+
+    /// Returns the time.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        Duration::from_micros(self.0.get())
+    }
+}
+
+impl From<Duration> for Micros {
+    fn from(time: Duration) -> Self {
+        Self(Stored::of(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl From<Micros> for Duration {
+    fn from(time: Micros) -> Self {
+        time.get()
+    }
+}
+
+impl Default for Micros {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
+impl Millis {
+    /// Returns the time.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        Duration::from_millis(self.0.get())
+    }
+}
+
+impl From<Duration> for Millis {
+    fn from(time: Duration) -> Self {
+        Self(Stored::of(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl From<Millis> for Duration {
+    fn from(time: Millis) -> Self {
+        time.get()
+    }
+}
+
+/// A value that is its default in most streams or groups, and takes eight bytes there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MostlyDefault<T>(Option<Box<T>>);
+
+/// A type whose default is known at compile time, so that a [`MostlyDefault`] can refer to it.
+pub trait ConstDefault: PartialEq + Sized + 'static {
+    /// The default.
+    const DEFAULT: &'static Self;
+}
+
+impl<T: ConstDefault> From<T> for MostlyDefault<T> {
+    fn from(value: T) -> Self {
+        Self((value != *T::DEFAULT).then(|| Box::new(value)))
+    }
+}
+
+impl<T: ConstDefault + Clone> MostlyDefault<T> {
+    /// Changes the value.
+    pub fn change(&mut self, change: impl FnOnce(&mut T)) {
+        let mut value = T::clone(self);
+        change(&mut value);
+        *self = value.into();
+    }
+}
+
+impl<T> Default for MostlyDefault<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: ConstDefault> std::ops::Deref for MostlyDefault<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_deref().unwrap_or(T::DEFAULT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_take_eight_bytes_and_come_back() {
+        let sizes = [size_of::<Option<Count>>(), size_of::<Option<Micros>>(), size_of::<Option<Millis>>()];
+        assert_eq!(sizes, [8; 3]);
+        for number in [0, 1, 4_294_967_296, u64::MAX - 1] {
+            assert_eq!(Count::from(number).get(), number);
+            let (micros, millis) = (Duration::from_micros(number), Duration::from_millis(number));
+            assert_eq!((Micros::from(micros).get(), Millis::from(millis).get()), (micros, millis));
+        }
+        assert!(Some(Count::from(0)) > None && Count::from(1) > Count::from(0));
+        assert_eq!(Micros::default().get(), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_too_large_is_the_largest() {
+        assert_eq!(Count::from(u64::MAX).get(), u64::MAX - 1);
+        assert_eq!(Micros::from(Duration::MAX).get(), Duration::from_micros(u64::MAX - 1));
+        assert_eq!(Millis::from(Duration::MAX).get(), Duration::from_millis(u64::MAX - 1));
+        assert_eq!(Micros::from(Duration::from_nanos(1_999)).get(), Duration::from_micros(1));
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Pair(u64, u64);
+
+    impl ConstDefault for Pair {
+        const DEFAULT: &'static Self = &Self(0, 7);
+    }
+
+    #[test]
+    fn a_default_takes_no_memory_and_reads_as_it_is() {
+        let value = |first, second| MostlyDefault::from(Pair(first, second));
+        assert_eq!(size_of::<MostlyDefault<Pair>>(), 8);
+        assert_eq!((value(0, 7), value(0, 7).0.is_none()), (MostlyDefault::default(), true));
+        assert_eq!((*MostlyDefault::<Pair>::default(), *value(1, 7)), (Pair(0, 7), Pair(1, 7)));
+        assert_ne!(value(1, 7), MostlyDefault::default());
+        let mut changed = value(1, 7);
+        changed.change(|pair| pair.0 = 0);
+        assert_eq!(changed, MostlyDefault::default());
+    }
+}
