@@ -86,7 +86,7 @@ const EVENTS: usize = 20;
 /// Appends the events of the group, its stream and its target.
 fn events(view: &StatusView, text: &mut Text<'static>) {
     text.push_line("");
-    text.push_line(Line::styled("Events of the last day", Modifier::BOLD));
+    text.push_line(Line::styled("Recent events", Modifier::BOLD));
     let before = text.lines.len();
     text.extend(view.events_of_selected().take(EVENTS).map(|event| event_line(view, event)));
     if text.lines.len() == before {

@@ -85,7 +85,7 @@ fn heading(view: &StatusView) -> String {
         ViewMode::List | ViewMode::Filter => {
             format!("{}: {}", printable(&view.origin), summary(&view.listing))
         }
-        ViewMode::Events => format!("{}: events of the last day", printable(&view.origin)),
+        ViewMode::Events => format!("{}: recent events", printable(&view.origin)),
         ViewMode::Help => "keys and words".to_owned(),
     }
 }

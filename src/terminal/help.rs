@@ -32,7 +32,7 @@ const KEYS: [(&str, &str); 14] = [
     ("s", "sort by another column"),
     ("r", "reverse the order"),
     ("/", "filter by target, stream, group or condition"),
-    ("e", "events of the last day"),
+    ("e", "recent events"),
     ("?", "this help"),
     ("Esc", "back; in the list, clear the filter"),
     ("q", "quit, or back from the help and the events"),

@@ -287,12 +287,7 @@ async fn many_groups_are_folded_and_opened_with_the_keys_of_vi() {
     client.run("XTRIM orders MAXLEN 1").await;
     terminal.press("e");
     terminal
-        .shows_all(&[
-            "events of the last day",
-            "of orders: was created",
-            "orders: 30",
-            "entries were removed",
-        ])
+        .shows_all(&["recent events", "of orders: was created", "orders: 30", "entries were removed"])
         .await;
     terminal.press("q");
     terminal.shows_all(&["STATUS"]).await;
