@@ -306,6 +306,7 @@ impl RuleState {
 
     fn step(&mut self, reading: PollReading<'_>, up: TargetUp, history: &TargetHistory, now: Duration) {
         let before = std::mem::take(&mut self.entries);
+        let after = Vec::with_capacity(before.len());
         let mut cursor = SubjectCursor {
             rule: &self.rule,
             times: &self.times,
@@ -313,7 +314,7 @@ impl RuleState {
             history,
             now,
             before: before.into_iter().peekable(),
-            after: Vec::new(),
+            after,
         };
         match (self.rule.expression.first().fact.source, reading) {
             (FactSource::TargetUp | FactSource::LeftOut, _) => cursor.target(up),
@@ -480,6 +481,8 @@ impl<'w> SubjectCursor<'w> {
         while self.before.peek().is_some() {
             self.evaluate_absent();
         }
+        // Alerts that begin together, as in an outage, are kept without the spare capacity that they made.
+        self.after.shrink_to_fit();
         self.after
     }
 }

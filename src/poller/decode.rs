@@ -19,6 +19,9 @@ pub mod xinfo;
 /// More than a server can hold of anything. Larger counts are rejected, so that no sum overflows.
 const MORE_THAN_FITS: u64 = 1 << 40;
 
+/// Number of consumers of a group up to which a list of them has no spare capacity.
+const USUAL_CONSUMERS: usize = 64;
+
 /// A reply does not have the documented form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -187,7 +190,13 @@ fn xinfo_group(reply: Value<'_>) -> Decoded<XinfoGroup<'_>> {
 
 /// Decodes XINFO CONSUMERS.
 pub fn xinfo_consumers(reply: Value<'_>, names: &mut NameInterner) -> Decoded<Vec<ConsumerInfo>> {
-    array(reply)?.map(|consumer| xinfo_consumer(consumer, names)).collect()
+    let replies = array(reply)?;
+    // Those of all streams are held at once: without spare capacity.
+    let mut consumers = Vec::with_capacity(replies.take(USUAL_CONSUMERS).count());
+    for consumer in replies {
+        consumers.push(xinfo_consumer(consumer, names)?);
+    }
+    Ok(consumers)
 }
 
 fn xinfo_consumer(reply: Value<'_>, names: &mut NameInterner) -> Decoded<ConsumerInfo> {
@@ -245,8 +254,9 @@ pub fn consumer_ages(
 }
 
 /// Decodes `XPENDING key group - + 1`: the oldest pending entry with its consumer.
-pub fn oldest_pending(reply: Value<'_>) -> Decoded<Option<(PendingEntry, Name)>> {
-    Ok(pending(reply)?.into_iter().next())
+pub fn oldest_pending(reply: Value<'_>, names: &mut NameInterner) -> Decoded<Option<(PendingEntry, Name)>> {
+    let Some(row) = array(reply)?.next() else { return Ok(None) };
+    pending_entry(row).map(|(entry, consumer)| Some((entry, names.name(consumer))))
 }
 
 /// Decodes `XPENDING key group start end count`: entries with their consumers. The name is empty for an entry that
@@ -344,7 +354,7 @@ pub fn xrange(reply: Value<'_>) -> Decoded<EntryRange> {
 /// Decodes the reply to a question. It must not be an error reply.
 pub fn answer(ask: &QuestionKind, reply: Value<'_>, names: &mut NameInterner) -> Decoded<Answer> {
     match ask {
-        QuestionKind::OldestPending { .. } => oldest_pending(reply).map(Answer::OldestPending),
+        QuestionKind::OldestPending { .. } => oldest_pending(reply, names).map(Answer::OldestPending),
         QuestionKind::PendingBelow { .. } => length(reply).map(Answer::PendingBelow),
         QuestionKind::Consumers { .. } => xinfo_consumers(reply, names).map(Answer::Consumers),
         QuestionKind::Groups => xinfo_groups(reply).map(|groups| {
@@ -519,6 +529,10 @@ mod tests {
         all.into()
     }
 
+    fn oldest(reply: Value<'_>) -> Decoded<Option<(PendingEntry, Name)>> {
+        oldest_pending(reply, &mut NameInterner::default())
+    }
+
     fn is_6_2(name: &str) -> bool {
         name.starts_with("redis-6.2")
     }
@@ -594,13 +608,13 @@ mod tests {
 
     #[test]
     fn pending_entries_and_ranges_are_read_without_their_payload() {
-        for (name, entry) in decoded("XPENDING s g - + 1", oldest_pending) {
+        for (name, entry) in decoded("XPENDING s g - + 1", oldest) {
             let (entry, consumer) = entry.unwrap();
             assert_eq!((entry.id, entry.deliveries), (millis(1), 1), "{name}");
             assert!(!consumer.as_bytes().is_empty(), "{name}");
             assert!(entry.idle_ms.is_some_and(|ms| (300..20_000).contains(&ms)), "{name}: {entry:?}");
         }
-        for (name, entry) in decoded("XPENDING s idle - + 1", oldest_pending) {
+        for (name, entry) in decoded("XPENDING s idle - + 1", oldest) {
             assert_eq!(entry, None, "{name}");
         }
         for (name, below) in decoded("XPENDING s g - (1700000000002-0 1001", length) {
@@ -668,7 +682,7 @@ mod tests {
     fn values_that_later_versions_are_documented_to_send_are_understood() {
         let released = |idle, deliveries| {
             let entry = list(&[bulk("5-0"), bulk(""), int(idle), int(deliveries)]);
-            read(&list(&[entry]), oldest_pending).unwrap().unwrap()
+            read(&list(&[entry]), oldest).unwrap().unwrap()
         };
         let expected = PendingEntry { id: StreamId::new(5, 0), idle_ms: None, deliveries: i64::MAX as u64 };
         assert_eq!(released(-1, i64::MAX), (expected, Name::from("")));
@@ -709,7 +723,7 @@ mod tests {
             let consumers = |reply: Value<'_>| xinfo_consumers(reply, &mut NameInterner::default());
             let groups = |reply: Value<'_>| drop(xinfo_groups(reply));
             let _ = (read(&reply, groups), read(&reply, consumers), read(&reply, topology::hello));
-            let _ = (read(&reply, oldest_pending), read(&reply, xrange), read(&reply, length));
+            let _ = (read(&reply, oldest), read(&reply, xrange), read(&reply, length));
         }
     }
 

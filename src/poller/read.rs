@@ -402,9 +402,14 @@ fn note_groups_with_consumers(tracked: &mut TrackedStream, selection: &Selection
         });
         groups.map(|group| &group.name)
     };
-    if !asked.iter().eq(with_consumers()) {
-        tracked.groups_with_consumers = with_consumers().cloned().collect();
+    if asked.iter().eq(with_consumers()) {
+        return;
     }
+    tracked.groups_with_consumers = if tracked.groups.iter().eq(with_consumers()) {
+        Arc::clone(&tracked.groups)
+    } else {
+        with_consumers().cloned().collect()
+    };
 }
 
 /// Counts a stream's problem, and logs it when it changes. A stream that a glob found and that is gone, as streams that

@@ -118,6 +118,13 @@ impl ReadPlan {
         self.node_reads.iter().map(of_node).fold(1.0, f64::max)
     }
 
+    /// Returns the number of streams of each of the nodes.
+    fn streams_by_node(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.node_reads.len()];
+        self.read_by.iter().flatten().for_each(|number| counts[*number] += 1);
+        counts
+    }
+
     /// Returns the readings by node, and for each node whether it failed without any reply. If no node could be asked
     /// for some streams, these follow in a reading without an address.
     pub(super) fn readings(
@@ -129,7 +136,7 @@ impl ReadPlan {
     ) -> (Vec<NodeReading>, Vec<bool>) {
         let StreamRegistry { tracked, rules, .. } = streams;
         let (mut readings, mut got_no_reply) = (Vec::new(), Vec::new());
-        for reads in &self.node_reads {
+        for (reads, streams) in self.node_reads.iter().zip(self.streams_by_node()) {
             let handle = &nodes.handles[reads.node];
             let epoch = handle.node.as_ref().map_or(Epoch(0), |node| node.epoch);
             let entries_read =
@@ -142,7 +149,7 @@ impl ReadPlan {
                 entries_read,
                 has_acked_trimming,
                 has_xnack: handle.identity.as_ref().is_some_and(Identity::has_xnack),
-                streams: Vec::new(),
+                streams: Vec::with_capacity(streams),
             });
             let has_replied = reads.due.iter().any(|at| tracked[*at].last_read == poll_number);
             got_no_reply.push(reads.ended.is_some() && !has_replied);

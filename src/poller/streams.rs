@@ -48,15 +48,15 @@ pub(super) struct TrackedStream {
     /// Number of its groups in the last reply, reported or not.
     pub(super) group_count: u64,
     /// The groups that were reported last, ordered by name.
-    pub(super) groups: Vec<Name>,
+    pub(super) groups: Arc<[Name]>,
     /// The groups whose consumers are asked for together with the stream.
     pub(super) groups_with_consumers: Arc<[Name]>,
     /// Number of groups that the configuration names and the last reading did not show.
     pub(super) missing_groups: u64,
     /// The groups and consumers that limits left out last.
     pub(super) left_out: LeftOut,
-    /// The same, when it was last logged.
-    pub(super) logged_left_out: LeftOut,
+    /// Whether groups, and consumers, were left out when that was last logged.
+    pub(super) was_left_out: (bool, bool),
     /// True if one entry takes more than the payload budget of a poll; logged when that begins.
     pub(super) exceeds_budget: bool,
     /// The last replies that were decoded, of a stream that is settled.
@@ -79,11 +79,11 @@ impl TrackedStream {
             problem: None,
             has_groups: None,
             group_count: 0,
-            groups: Vec::new(),
+            groups: Arc::default(),
             groups_with_consumers: Arc::default(),
             missing_groups: 0,
             left_out: LeftOut::default(),
-            logged_left_out: LeftOut::default(),
+            was_left_out: (false, false),
             exceeds_budget: false,
             replies: None,
         }
@@ -105,8 +105,8 @@ impl TrackedStream {
     /// Logs when limits begin or cease to leave out groups or consumers.
     pub(super) fn log_left_out(&mut self, target_name: &str) {
         let now = self.left_out;
-        let before = std::mem::replace(&mut self.logged_left_out, now);
-        if (before.groups > 0) != (now.groups > 0) || (before.consumers > 0) != (now.consumers > 0) {
+        let is_left_out = (now.groups > 0, now.consumers > 0);
+        if std::mem::replace(&mut self.was_left_out, is_left_out) != is_left_out {
             warn!(
                 target_name,
                 stream = %self.key,
@@ -432,6 +432,10 @@ impl StreamRegistry {
         let Some(rule) = selection::rule_for(&self.rules, key.as_bytes()) else { return };
         if let Err(at) = self.position(&key) {
             let family = selection::family_of(&self.rules, rule, &key);
+            if self.tracked.len() == self.tracked.capacity() {
+                // By an eighth rather than to twice the size: there is one list, and it may be long.
+                self.tracked.reserve_exact(self.tracked.len() / 8 + 16);
+            }
             self.tracked.insert(at, TrackedStream { family, ..TrackedStream::new(key, rule, named) });
         }
     }
@@ -620,7 +624,7 @@ mod tests {
         let mut before = streams(vec![rule("b", &[]), rule("a*", &[])], 10);
         turn(&mut before, &["a1", "a2", "a3", "ax"]);
         for (at, tracked) in (1..).zip(&mut before.tracked) {
-            (tracked.last_read, tracked.groups) = (at, vec![Name::from("g")]);
+            (tracked.last_read, tracked.groups) = (at, [Name::from("g")].into());
         }
         let rules = vec![rule("a2", &[]), rule("new", &[]), rule("*", &["ax"])];
         let mut next = before.successor(&target(rules, 2), None);
@@ -631,7 +635,7 @@ mod tests {
         };
         // Up to the limit by name, plus the named streams.
         assert_eq!(shown(&next), "a1:2:false:1 a2:0:true:2 a3:2:false:3 new:1:true:0");
-        assert_eq!(next.tracked[0].groups, [Name::from("g")]);
+        assert_eq!(*next.tracked[0].groups, [Name::from("g")]);
         // A turn in which they were not found yet does not drop them.
         turn(&mut next, &["a2"]);
         assert_eq!(keys(&next), ["a1", "a2", "a3", "new"]);

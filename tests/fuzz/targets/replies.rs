@@ -56,7 +56,7 @@ fn check_that_decoding_ends(reply: Value<'_>, bytes: u64) {
         assert!(whole.group_count == whole.groups.len() as u64 && whole.group_count <= bytes);
     }
     if let Ok(pending) = decode::pending(reply) {
-        let oldest = decode::oldest_pending(reply);
+        let oldest = decode::oldest_pending(reply, &mut NameInterner::default());
         assert_eq!(oldest, Ok(pending.first().cloned()));
         assert_eq!(decode::length(reply).map(u64::from), Ok(pending.len() as u64));
     }
