@@ -1,5 +1,5 @@
 //! The recent history of a target's groups, for charts: an hour with each poll and a day in steps of a quarter of an hour,
-//! bounded in number and bytes.
+//! bounded in number and bytes. The hour of many groups has fewer polls, and above a number of groups there is no day.
 //!
 //! All histories of a target share one store, which each poll adds to. Readers hold the IDs of the groups of their report,
 //! and look at the store only for the groups that they show.
@@ -19,22 +19,28 @@ mod column;
 mod sample;
 pub(super) mod saved_tier;
 
-/// Least time between two kept polls; of polls in quicker succession the newest is kept. A little less than the usual
-/// interval, since polls may be early or late.
+/// Least time between two kept polls where groups are few; of polls in quicker succession the newest is kept. A little less
+/// than the usual interval, since polls may be early or late.
 const SPACING: Duration = Duration::from_secs(9);
 /// A step of the day.
 const STEP: Duration = Duration::from_secs(15 * 60);
 
 /// The polls of an hour: at most so many, so old, and so many bytes for a group; of all groups, and at least of one.
 const HOUR: TierLimits =
-    TierLimits { samples: 400, age: Duration::from_secs(3_600), all_bytes: 7 << 20, group_bytes: 600 };
+    TierLimits { samples: 400, age: Duration::from_secs(3_600), all_bytes: 1_900_000, group_bytes: 48 };
 /// The steps of a day.
 const DAY: TierLimits =
-    TierLimits { samples: 96, age: Duration::from_secs(24 * 3_600), all_bytes: 5 << 19, group_bytes: 230 };
+    TierLimits { samples: 96, age: Duration::from_secs(24 * 3_600), all_bytes: 1_000_000, group_bytes: 48 };
 /// Bytes that a group takes at most where there are few.
 const MOST_BYTES: usize = 8 << 10;
+/// Bytes of a change of the lag and of the pending entries of an ordinary group from one kept poll to the next.
+const ORDINARY_CHANGE: usize = 3;
+/// Kept polls of an hour where groups are many.
+const LEAST_SAMPLES: u32 = 20;
+/// Groups above which no day is kept.
+const DAY_GROUPS: usize = 50_000;
 /// Samples that a column may have more than its tier, so that not every poll shortens it.
-const SLACK: u64 = 40;
+const SLACK: u32 = 40;
 
 #[derive(Clone, Copy, Debug)]
 struct TierLimits {
@@ -42,6 +48,20 @@ struct TierLimits {
     age: Duration,
     all_bytes: usize,
     group_bytes: usize,
+}
+
+impl TierLimits {
+    /// Returns the bytes that each of so many groups may take.
+    fn bytes_for_each(&self, groups: usize) -> usize {
+        (self.all_bytes / groups.max(1)).clamp(self.group_bytes, MOST_BYTES)
+    }
+}
+
+/// Returns the least time between two kept polls of so many groups: the hour of an ordinary group that changes all the time
+/// has its space.
+fn spacing(groups: usize) -> Duration {
+    let samples = u32::try_from(HOUR.bytes_for_each(groups) / ORDINARY_CHANGE).unwrap_or(u32::MAX);
+    SPACING.max(HOUR.age / samples.max(LEAST_SAMPLES))
 }
 
 /// The history of the groups of one target, as of its last report. The default is empty.
@@ -72,7 +92,7 @@ struct Tier {
     /// The oldest first.
     times: VecDeque<Duration>,
     /// The number of the first of them, counted from the beginning.
-    first: u64,
+    first: u32,
     /// Sorted by ID.
     columns: Vec<GroupColumn>,
 }
@@ -81,7 +101,7 @@ struct Tier {
 struct GroupColumn {
     id: u32,
     /// The number of the time of the first sample.
-    first: u64,
+    first: u32,
     samples: Column,
 }
 
@@ -92,10 +112,15 @@ impl Store {
         if last.is_some_and(|last| at <= last) {
             *self = Self::default();
         }
-        self.add_to_step(at, &values);
+        let spacing = spacing(values.len().max(self.hour.columns.len()));
+        if values.len() > DAY_GROUPS {
+            (self.day, self.step) = (Tier::default(), None);
+        } else {
+            self.add_to_step(at, &values);
+        }
         let newest = self.newest.replace((at, values));
         if let Some((before, values)) = newest
-            && last.is_none_or(|last| before.saturating_sub(last) >= SPACING)
+            && last.is_none_or(|last| before.saturating_sub(last) >= spacing)
             && before < at
         {
             self.hour.add(before, &values, &HOUR);
@@ -155,7 +180,8 @@ impl Store {
         let lists =
             [&self.newest, &self.step].map(|list| list.as_ref().map_or(0, |(_, list)| list.capacity()));
         let tiers = [&self.hour, &self.day].map(|tier| {
-            let columns: usize = tier.columns.iter().map(|column| column.samples.bytes() + 16).sum();
+            let columns: usize =
+                tier.columns.iter().map(|column| column.samples.bytes().next_multiple_of(16)).sum();
             columns + tier.columns.capacity() * size_of::<GroupColumn>()
         });
         lists.iter().sum::<usize>() * size_of::<(u32, SampledValues)>() + tiers.iter().sum::<usize>()
@@ -169,18 +195,24 @@ fn sample_of(at: Duration, values: &[(u32, SampledValues)], id: u32) -> GroupSam
 }
 
 impl Tier {
+    /// Returns the number of the time after the last.
+    fn end(&self) -> u32 {
+        self.first + u32::try_from(self.times.len()).unwrap_or(u32::MAX)
+    }
+
     /// Adds the values of some groups, sorted by ID.
     fn add(&mut self, at: Duration, values: &[(u32, SampledValues)], limits: &TierLimits) {
         self.times.push_back(at);
-        let number = self.first + self.times.len() as u64 - 1;
+        let number = self.end() - 1;
         while self.times.len() > limits.samples
             || self.times.front().is_some_and(|first| *first + limits.age < at)
         {
             self.times.pop_front();
             self.first += 1;
         }
-        let most = (limits.all_bytes / values.len().max(1)).clamp(limits.group_bytes, MOST_BYTES);
+        let most = limits.bytes_for_each(values.len());
         let known = self.columns.len();
+        self.columns.reserve_exact(values.len().saturating_sub(known));
         let mut index = 0;
         for (id, values) in values {
             while self.columns[index..known].first().is_some_and(|column| column.id < *id) {
@@ -206,13 +238,10 @@ impl Tier {
     fn saved(&self, ids: &[u32], more: &[(Duration, &[(u32, SampledValues)])]) -> SavedTier {
         let times = self.times.iter().copied().chain(more.iter().map(|(at, _)| *at));
         let samples = ids.iter().map(|id| {
-            let mut column = Column::default();
             let more = more.iter().map(|(at, values)| sample_of(*at, values, *id));
-            for sample in self.of(*id).chain(more) {
-                column.push(sample.values);
-            }
+            let column: Column = self.of(*id).chain(more).map(|sample| sample.values).collect();
             let (bytes, run) = column.parts();
-            SavedTier::samples(bytes, run)
+            SavedTier::samples(&bytes, run)
         });
         let millis = |at: Duration| u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         SavedTier { times: times.map(millis).collect(), samples: samples.collect() }
@@ -239,8 +268,8 @@ impl Tier {
         let first = self.first;
         self.columns.retain_mut(|column| {
             let old = first.saturating_sub(column.first);
-            let is_gone = old >= column.samples.len() as u64;
-            if !is_gone && old >= SLACK + u64::from(column.id) % SLACK {
+            let is_gone = old >= column.len();
+            if !is_gone && old >= SLACK + column.id % SLACK {
                 column.samples.drop_front(usize::try_from(old).unwrap_or(usize::MAX));
                 column.first = first;
             }
@@ -254,7 +283,7 @@ impl Tier {
     fn of(&self, id: u32) -> impl Iterator<Item = GroupSample> + '_ {
         let column =
             self.columns.binary_search_by_key(&id, |column| column.id).ok().map(|at| &self.columns[at]);
-        let begins = column.map_or(u64::MAX, |column| column.first);
+        let begins = column.map_or(u32::MAX, |column| column.first);
         let mut samples = column.map(|column| column.samples.samples());
         if let Some(samples) = &mut samples {
             // What is older than the tier.
@@ -271,16 +300,20 @@ impl Tier {
 }
 
 impl GroupColumn {
+    fn len(&self) -> u32 {
+        u32::try_from(self.samples.len()).unwrap_or(u32::MAX)
+    }
+
     /// Adds a sample; those since the last one are gaps. Leaves out the oldest ones if they take more than `most` bytes.
-    fn push(&mut self, number: u64, sample: Option<SampledValues>, most: usize) {
-        while self.first + (self.samples.len() as u64) < number {
+    fn push(&mut self, number: u32, sample: Option<SampledValues>, most: usize) {
+        while self.first + self.len() < number {
             self.samples.push(None);
         }
         self.samples.push(sample);
         if self.samples.bytes() > most {
-            let oldest = self.samples.len() / 4;
-            self.samples.drop_front(oldest);
-            self.first += oldest as u64;
+            let oldest = self.len() / 4;
+            self.samples.drop_front(usize::try_from(oldest).unwrap_or(usize::MAX));
+            self.first += oldest;
         }
     }
 }
@@ -289,8 +322,9 @@ impl GroupHistory {
     /// Returns the history after a poll. `previous` is the report that this history is as of.
     pub fn after(&self, at: Duration, report: &Report, previous: Option<&Report>) -> Self {
         let (ids, next_id) = self.ids_of(report, previous);
+        let mut values = Vec::with_capacity(ids.len());
         let groups = ids.iter().zip(groups(report));
-        let mut values: Vec<_> = groups.map(|(id, (_, group))| (*id, SampledValues::of(group))).collect();
+        values.extend(groups.map(|(id, (_, group))| (*id, SampledValues::of(group))));
         values.sort_unstable_by_key(|(id, _)| *id);
         self.store().add(at, values);
         Self { ids, next_id, store: Arc::clone(&self.store), names: Arc::default() }
@@ -505,7 +539,8 @@ mod tests {
             };
             let report = report(vec![stream("s", (0..10_000).map(group).collect())]);
             // Both tiers fill at once: a poll in each step.
-            let at = if poll < 30 { poll * 900 } else { 30 * 900 + (poll - 30) * 9 };
+            let at =
+                if poll < 30 { poll * 900 } else { 30 * 900 + (poll - 30) * (spacing(10_000).as_secs() + 1) };
             history = history.after(s(at), &report, previous.as_ref());
             previous = Some(report);
         }
@@ -516,24 +551,63 @@ mod tests {
     fn groups_that_do_not_change_take_little_and_show_all_their_past() {
         let history = ten_thousand(110, |poll, n| (if n % 1_000 == 7 { poll } else { n }, 0));
         let bytes = history.store().bytes();
-        assert!(bytes < 4 << 20, "{bytes} bytes");
+        assert!(bytes < 3 << 19, "{bytes} bytes");
         let hour = history.of(5_006);
-        assert!(hour.len() > 78 && hour.iter().all(|sample| sample.values.unwrap().lag_max == 5_006));
+        assert!(hour.len() > 60 && hour.iter().all(|sample| sample.values.unwrap().lag_max == 5_006));
         let moving: Vec<_> = history.of(5_007).iter().map(|sample| sample.values.unwrap().lag_max).collect();
         assert!(moving.windows(2).all(|pair| pair[1] == pair[0] + 1), "{moving:?}");
     }
 
+    /// Numbers about which nothing can be compressed.
+    fn any(poll: u64, n: u64) -> (u64, u64) {
+        let mixed = (poll * 10_000 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 34, mixed & 0x3fff_ffff)
+    }
+
     #[test]
-    fn a_day_of_ten_thousand_groups_takes_less_than_12_mib_whatever_they_do() {
-        // Nothing about these numbers can be compressed.
-        let any = |poll: u64, n: u64| {
-            let mixed = (poll * 10_000 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            (mixed >> 34, mixed & 0x3fff_ffff)
-        };
+    fn a_day_of_ten_thousand_groups_takes_less_than_5_mib_whatever_they_do() {
         let history = ten_thousand(110, any);
         let bytes = history.store().bytes();
-        assert!(bytes < 12 << 20, "{bytes} bytes");
-        assert!(history.of(0).len() > 30 && history.day_of(9_999).len() > 15);
+        assert!(bytes < 5 << 20, "{bytes} bytes");
+        assert!(history.of(0).len() > 12 && history.day_of(9_999).len() > 6);
+    }
+
+    #[test]
+    fn ten_thousand_groups_that_read_all_the_time_take_less_than_400_bytes_each_and_show_an_hour() {
+        let history = ten_thousand(110, |poll, n| (n % 1_000 + poll * 37 % 50, poll * n % 9));
+        let bytes = history.store().bytes();
+        assert!(bytes < 400 * 10_000, "{bytes} bytes");
+        let (hour, day) = (history.of(77), history.day_of(77));
+        assert!(hour[hour.len() - 1].at - hour[0].at > s(3_400) - s(0) && day.len() > 25);
+    }
+
+    #[test]
+    fn two_hundred_thousand_groups_take_less_than_24_mib_whatever_they_do() {
+        let (mut store, groups) = (Store::default(), 200_000);
+        for poll in 0..14 {
+            let values = (0..groups).map(|id: u32| {
+                // The first ones read all the time, the others do anything.
+                let (lag, messages_pending) = match id {
+                    0..10 => (1_000 + (poll * 37) % 50, poll % 3),
+                    _ => any(poll, id.into()),
+                };
+                let [lag, messages_pending] =
+                    [lag, messages_pending].map(|number| u32::try_from(number).unwrap());
+                (id, SampledValues { lag_min: lag, lag_max: lag, messages_pending })
+            });
+            store.add(s(poll * spacing(200_000).as_secs()), values.collect());
+        }
+        let bytes = store.bytes();
+        assert!(bytes < 24 << 20, "{bytes} bytes");
+        let steps = store.hour_of(3);
+        assert!(steps[steps.len() - 1].at - steps[0].at > s(2_000) - s(0), "{} steps", steps.len());
+        assert!(store.hour_of(100_000).len() > 2 && store.day_of(3).len() == 1);
+    }
+
+    #[test]
+    fn polls_are_kept_less_often_where_groups_are_many() {
+        let found = [1, 1_500, 2_000, 10_000, 100_000, 1_000_000].map(|groups| spacing(groups).as_secs());
+        assert_eq!(found, [9, 9, 11, 57, 180, 180]);
     }
 
     #[test]
