@@ -329,13 +329,13 @@ pub static FAMILIES: &[&Family] = &[
         "redis_stream_first_entry_id",
         "Milliseconds of the first entry's ID; 0 if the stream is empty.",
         Aggregation::SmallestKnown,
-        ValueSource::Stream(|values| ms(values.ids.first)),
+        ValueSource::Stream(|values| ms(values.ids.first.get())),
     ),
     &of_redis_exporter(
         "redis_stream_last_entry_id",
         "Milliseconds of the last entry's ID; 0 if the stream is empty.",
         Aggregation::Max,
-        ValueSource::Stream(|values| ms(values.ids.last)),
+        ValueSource::Stream(|values| ms(values.ids.last.get())),
     ),
     &of_redis_exporter(
         "redis_stream_group_last_delivered_id",

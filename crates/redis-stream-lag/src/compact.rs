@@ -3,6 +3,8 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use redis_stream_core::id::StreamId;
+
 /// A count. An `Option` of it takes no more space than the count. The largest count that there is stands for one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(Stored);
@@ -99,6 +101,24 @@ impl From<Millis> for Duration {
     }
 }
 
+/// The ID of an entry, which is never `0-0`, in no more space than that where there may be none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EntryId(StreamId);
+
+impl EntryId {
+    /// Returns the ID; `None` if there is no entry.
+    #[must_use]
+    pub fn get(self) -> Option<StreamId> {
+        Some(self.0).filter(|id| *id != StreamId::MIN)
+    }
+}
+
+impl From<Option<StreamId>> for EntryId {
+    fn from(id: Option<StreamId>) -> Self {
+        Self(id.unwrap_or(StreamId::MIN))
+    }
+}
+
 /// A value that is its default in most streams or groups, and takes eight bytes there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MostlyDefault<T>(Option<Box<T>>);
@@ -153,6 +173,15 @@ mod tests {
         }
         assert!(Some(Count::from(0)) > None && Count::from(1) > Count::from(0));
         assert_eq!(Micros::default().get(), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_entry_has_an_id_and_no_entry_has_none() {
+        assert_eq!((size_of::<EntryId>(), EntryId::default().get()), (16, None));
+        for id in [None, Some(StreamId::new(0, 1)), Some(StreamId::new(1, 0)), Some(StreamId::MAX)] {
+            assert_eq!(EntryId::from(id).get(), id);
+        }
+        assert_eq!(EntryId::from(Some(StreamId::MIN)).get(), None);
     }
 
     #[test]

@@ -460,8 +460,8 @@ fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -
         first_entry: info.first.and_then(|id| id.timestamp(info.time)).map(Micros::from),
         last_generated: info.last_generated.timestamp(info.time).map(Micros::from),
         ids: StreamIds {
-            first: info.first,
-            last: info.last,
+            first: info.first.into(),
+            last: info.last.into(),
             last_generated: info.last_generated,
             max_deleted: info.max_deleted,
         },

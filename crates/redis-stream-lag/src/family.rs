@@ -127,8 +127,8 @@ fn stream_values(members: &[&StreamValues], fold: StreamFold) -> StreamValues {
         first_entry: members.iter().filter_map(|values| values.first_entry).min(),
         last_generated: members.iter().filter_map(|values| values.last_generated).max(),
         ids: StreamIds {
-            first: ids.clone().filter_map(|ids| ids.first).min(),
-            last: ids.clone().filter_map(|ids| ids.last).max(),
+            first: ids.clone().filter_map(|ids| ids.first.get()).min().into(),
+            last: ids.clone().filter_map(|ids| ids.last.get()).max().into(),
             last_generated: ids.clone().map(|ids| ids.last_generated).max().unwrap_or_default(),
             max_deleted: ids.filter_map(|ids| ids.max_deleted).max(),
         },

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::compact::{ConstDefault, Count, Micros, MostlyDefault};
+use crate::compact::{ConstDefault, Count, EntryId, Micros, MostlyDefault};
 pub use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage, Status};
 pub use crate::group_values::{
     Age, CensusView, ConsumerCensus, EntryRate, GroupValues, GroupView, Lag, LossEstimate, NewPosition,
@@ -88,7 +88,7 @@ pub struct LimitedCounts {
 /// A stream in a report. While nothing but time changes, one report shares the values with the next, so a clone is cheap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedStream {
-    report: Arc<StreamReport>,
+    report: triomphe::Arc<StreamReport>,
     /// Time by the server's clock from the reading that the values were derived from to the last one, which showed the same.
     unchanged_for: Micros,
 }
@@ -98,7 +98,7 @@ impl ReportedStream {
     #[must_use]
     pub fn unchanged_at(&self, time: Duration) -> Self {
         let unchanged_for = time.saturating_sub(self.report.read_at.get()).into();
-        Self { report: Arc::clone(&self.report), unchanged_for }
+        Self { report: triomphe::Arc::clone(&self.report), unchanged_for }
     }
 
     /// Returns the time of the last reading, by the server's clock, since the Unix epoch.
@@ -110,19 +110,20 @@ impl ReportedStream {
     /// Returns true if these are the values of the report before but for ages, which have grown, and for what a census has
     /// read.
     pub(crate) fn is_unchanged_but_for_census(&self, before: &Self) -> bool {
-        Arc::ptr_eq(&self.report, &before.report) || self.report.is_unchanged_but_for_census(&before.report)
+        triomphe::Arc::ptr_eq(&self.report, &before.report)
+            || self.report.is_unchanged_but_for_census(&before.report)
     }
 
     /// Returns true if both are the same values in memory.
     #[cfg(test)]
     pub(crate) fn shares_values_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.report, &other.report)
+        triomphe::Arc::ptr_eq(&self.report, &other.report)
     }
 
     /// Returns the same values as of a stream of another family.
     pub(crate) fn in_family(&self, family: Option<Name>) -> Self {
         let report = StreamReport { family, ..(*self.report).clone() };
-        Self { report: Arc::new(report), unchanged_for: self.unchanged_for }
+        Self { report: triomphe::Arc::new(report), unchanged_for: self.unchanged_for }
     }
 
     /// Returns the stream as one that cannot be read, with the groups that the configuration names.
@@ -166,7 +167,7 @@ impl ReportedStream {
 impl From<StreamReport> for ReportedStream {
     /// Returns values that were just derived.
     fn from(report: StreamReport) -> Self {
-        Self { report: Arc::new(report), unchanged_for: Micros::ZERO }
+        Self { report: triomphe::Arc::new(report), unchanged_for: Micros::ZERO }
     }
 }
 
@@ -412,9 +413,9 @@ impl HeldFor {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamIds {
     /// ID of the first entry; `None` if the stream is empty.
-    pub first: Option<StreamId>,
+    pub first: EntryId,
     /// ID of the last entry; `None` if the stream is empty.
-    pub last: Option<StreamId>,
+    pub last: EntryId,
     /// last-generated-id: the largest ID ever added. Its entry may have been removed since.
     pub last_generated: StreamId,
     /// max-deleted-entry-id: the largest ID removed by XDEL, `0-0` if there is none; `None` before server 7.0.
