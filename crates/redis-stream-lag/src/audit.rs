@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::checkpoints::{Checkpoint, Checkpoints};
-use crate::poll_time::PollTime;
+use crate::compact::Micros;
 use crate::question::EntryRange;
 use crate::stream_change::StreamChange;
 use redis_stream_core::id::StreamId;
@@ -96,7 +96,7 @@ pub(super) fn check(
         let end = Checkpoint {
             id: last,
             entries_above: checkpoint.entries_above.saturating_sub(count),
-            counted_at: PollTime::of(due.counted_at),
+            counted_at: Micros::from(due.counted_at),
         };
         return AuditResult::HoldsSoFar(PartialAudit { from: checkpoint.id, checked_at: now, end });
     }

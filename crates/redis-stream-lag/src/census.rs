@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::compact::Micros;
 use crate::question::PendingEntry;
 use crate::report::{Age, ConsumerCensus, PendingCensus, PendingCensusReading, PendingReport};
 use crate::snapshot::{GroupInfo, StreamInfo};
@@ -42,8 +43,9 @@ const MAX_FOLLOWED: usize = 10;
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     /// Start of the poll in which a page was last asked for, by the caller's clock.
-    served_at: Duration,
-    pass: Option<Pass>,
+    served_at: Option<Micros>,
+    /// On the heap only until it has ended.
+    pass: Option<Box<Pass>>,
     finished: Option<FinishedPass>,
 }
 
@@ -103,14 +105,27 @@ struct Pass {
 #[derive(Debug)]
 struct FinishedPass {
     /// The node's clock when it began.
-    began: Duration,
+    began: Micros,
     /// The clocks of the node and of the caller in the poll in which it ended.
-    ended: (Duration, Duration),
+    ended: Clocks,
     /// The clocks until which the list is known to be unchanged since the pass began.
-    unchanged_until: Option<(Duration, Duration)>,
+    unchanged_until: Option<Clocks>,
     census: Arc<PendingCensus>,
-    certain_idle: Option<Duration>,
-    followed: Vec<FollowedEntry>,
+    certain_idle: Option<Micros>,
+    followed: Box<[FollowedEntry]>,
+}
+
+/// The clocks of the node and of the caller in one poll.
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    node: Micros,
+    caller: Micros,
+}
+
+impl Clocks {
+    fn of((node, caller): (Duration, Duration)) -> Self {
+        Self { node: Micros::from(node), caller: Micros::from(caller) }
+    }
 }
 
 /// The counts of a pass so far.
@@ -130,7 +145,7 @@ struct CensusTally {
 struct FollowedEntry {
     id: StreamId,
     deliveries: u64,
-    since: Duration,
+    since: Micros,
 }
 
 /// Takes the entries of one page from the budget of a poll. `expected` is the number of entries that are left to read.
@@ -149,12 +164,12 @@ impl Census {
     /// Drops what was read before a time by the node's clock, since the group is another one of the same name.
     pub(crate) fn restart(&mut self, time: Duration) {
         self.pass.take_if(|pass| pass.began < time);
-        self.finished.take_if(|finished| finished.began < time);
+        self.finished.take_if(|finished| finished.began.get() < time);
     }
 
     /// Returns the time of the last turn of the group.
     pub(crate) fn served_at(&self) -> Duration {
-        self.served_at
+        self.served_at.map_or(Duration::ZERO, Micros::get)
     }
 
     /// Returns true if one page reads the whole list, so that the report of the same poll has the result.
@@ -171,14 +186,11 @@ impl Census {
             expected => expected,
         };
         let at_most = take(budget, expected)?;
-        self.served_at = at;
-        let begin = || Pass {
-            began: list.time,
-            position: list.position,
-            cursor: None,
-            tally: CensusTally::default(),
-        };
-        let pass = self.pass.get_or_insert_with(begin);
+        self.served_at = Some(Micros::from(at));
+        let pass = self.pass.get_or_insert_with(|| {
+            let (cursor, tally) = (None, CensusTally::default());
+            Box::new(Pass { began: list.time, position: list.position, cursor, tally })
+        });
         Some(DuePage { after: pass.cursor, at_most })
     }
 
@@ -202,10 +214,10 @@ impl Census {
     /// Notes that the list has not changed from `since` by the node's clock until now by the clocks of the node and of the
     /// caller. Returns true if the last pass has read it as it is.
     pub(crate) fn note_unchanged(&mut self, since: Duration, now: (Duration, Duration)) -> bool {
-        let Some(finished) = self.finished.as_mut().filter(|finished| since <= finished.began) else {
+        let Some(finished) = self.finished.as_mut().filter(|finished| since <= finished.began.get()) else {
             return false;
         };
-        finished.unchanged_until = Some(now);
+        finished.unchanged_until = Some(Clocks::of(now));
         true
     }
 
@@ -213,7 +225,7 @@ impl Census {
     /// will have waited for the window for another delivery that has not yet.
     pub(crate) fn stays_the_same(&self, at: Duration, window: Duration) -> bool {
         self.pass.is_none()
-            && self.finished.as_ref().is_none_or(|finished| finished.ended.1 != at)
+            && self.finished.as_ref().is_none_or(|finished| finished.ended.caller != Micros::from(at))
             && self.certain_idle().is_none_or(|idle| idle >= window)
     }
 
@@ -221,18 +233,18 @@ impl Census {
     /// been the same until then.
     pub(crate) fn repeat(&mut self, now: (Duration, Duration)) {
         if let Some(until) = self.finished.as_mut().and_then(|finished| finished.unchanged_until.as_mut()) {
-            *until = now;
+            *until = Clocks::of(now);
         }
     }
 
     /// Returns the result of the last pass that has ended, at `now` by the node's clock.
     pub(crate) fn reading(&self, now: Duration) -> Option<PendingCensusReading> {
         let finished = self.finished.as_ref()?;
-        let (current_at, _) = finished.unchanged_until.unwrap_or(finished.ended);
+        let current_at = finished.unchanged_until.unwrap_or(finished.ended).node;
         Some(PendingCensusReading {
             census: Arc::clone(&finished.census),
-            age: Age::of(now.saturating_sub(current_at)),
-            unchanged_until: finished.unchanged_until.map(|(until, _)| until.into()),
+            age: Age::of(current_at.until(now)),
+            unchanged_until: finished.unchanged_until.map(|until| until.node),
         })
     }
 
@@ -245,9 +257,8 @@ impl Census {
     /// ended and the present one.
     pub(crate) fn certain_idle(&self) -> Option<Duration> {
         let finished = self.finished.as_ref().and_then(|finished| {
-            let ((_, until), (_, ended)) =
-                (finished.unchanged_until.unwrap_or(finished.ended), finished.ended);
-            Some(finished.certain_idle? + until.saturating_sub(ended))
+            let until = finished.unchanged_until.unwrap_or(finished.ended).caller;
+            Some(finished.certain_idle?.get() + finished.ended.caller.until(until.get()))
         });
         finished.max(self.pass.as_ref().and_then(|pass| pass.tally.certain_idle))
     }
@@ -271,17 +282,19 @@ impl Pass {
         worst.extend(longest_idle);
         worst.sort_by_key(|entry| (std::cmp::Reverse(entry.deliveries), entry.id));
         worst.dedup_by_key(|entry| entry.id);
+        worst.shrink_to_fit();
         census.worst = worst;
         census.consumers = consumers.into_values().collect();
         census.consumers.sort_by_key(|consumer| std::cmp::Reverse(consumer.entries));
         census.consumers.truncate(MAX_LISTED_CONSUMERS);
+        census.consumers.shrink_to_fit();
         FinishedPass {
-            began: self.began,
-            ended: (reading.time, reading.at),
+            began: Micros::from(self.began),
+            ended: Clocks::of((reading.time, reading.at)),
             unchanged_until: None,
             census: Arc::new(census),
-            certain_idle,
-            followed,
+            certain_idle: certain_idle.map(Micros::from),
+            followed: followed.into(),
         }
     }
 }
@@ -329,11 +342,11 @@ impl CensusTally {
     /// Returns the time since which an entry has been given back, and follows it if there is room.
     fn follow(&mut self, id: StreamId, deliveries: u64, before: &[FollowedEntry], at: Duration) -> Duration {
         let is_same = |entry: &&FollowedEntry| (entry.id, entry.deliveries) == (id, deliveries);
-        let since = before.iter().find(is_same).map_or(at, |entry| entry.since);
+        let since = before.iter().find(is_same).map_or(Micros::from(at), |entry| entry.since);
         if self.followed.len() < MAX_FOLLOWED {
             self.followed.push(FollowedEntry { id, deliveries, since });
         }
-        since
+        since.get()
     }
 
     fn note_consumer(&mut self, name: &Name, idle: Option<Duration>, is_redelivered: bool) {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::poll_time::PollTime;
+use crate::compact::Micros;
 use crate::stream_change::StreamChange;
 use redis_stream_core::id::StreamId;
 
@@ -25,7 +25,7 @@ pub(crate) struct Checkpoint {
     /// Number of entries with an ID above `id`.
     pub(crate) entries_above: u64,
     /// Time at which the entries from here to the next checkpoint were last counted, by the node's clock.
-    pub(crate) counted_at: PollTime,
+    pub(crate) counted_at: Micros,
 }
 
 /// The checkpoints of one stream, all valid for the same reading, sorted by ID.
@@ -46,7 +46,7 @@ impl Checkpoints {
     /// Records that `entries_above` entries have an ID above `id`. `id` must not exceed last-generated-id, since
     /// [`advance`](Self::advance) counts every new entry as above it.
     pub(crate) fn put(&mut self, id: StreamId, entries_above: u64, counted_at: Duration) {
-        let checkpoint = Checkpoint { id, entries_above, counted_at: PollTime::of(counted_at) };
+        let checkpoint = Checkpoint { id, entries_above, counted_at: Micros::from(counted_at) };
         match self.0.binary_search_by_key(&id, |checkpoint| checkpoint.id) {
             Ok(at) => self.0[at] = checkpoint,
             Err(at) => self.0.insert(at, checkpoint),

@@ -1,4 +1,5 @@
-//! Numbers and times in eight bytes, also where they may not be known: a report has dozens of them for each group.
+//! Numbers and times in eight bytes, and IDs in sixteen, also where they may not be known: a report and the state between
+//! polls have dozens of them for each group.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -17,6 +18,13 @@ pub struct Micros(Stored);
 /// The same in milliseconds, for times of millions of years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(Stored);
+
+/// An ID. An `Option` of it takes no more space. If the first part is the largest number, it stands for one less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CompactId {
+    ms: Stored,
+    seq: u64,
+}
 
 /// One more than a number, so that 0 is left for an absent one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +68,13 @@ impl Micros {
     #[must_use]
     pub const fn get(self) -> Duration {
         Duration::from_micros(self.0.get())
+    }
+}
+
+impl Micros {
+    /// Returns the time from here to `now`; zero if that is earlier.
+    pub(crate) fn until(self, now: Duration) -> Duration {
+        now.saturating_sub(self.get())
     }
 }
 
@@ -119,6 +134,18 @@ impl From<Option<StreamId>> for EntryId {
     }
 }
 
+impl CompactId {
+    pub(crate) const fn get(self) -> StreamId {
+        StreamId { ms: self.ms.get(), seq: self.seq }
+    }
+}
+
+impl From<StreamId> for CompactId {
+    fn from(id: StreamId) -> Self {
+        Self { ms: Stored::of(id.ms), seq: id.seq }
+    }
+}
+
 /// A value that is its default in most streams or groups, and takes eight bytes there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MostlyDefault<T>(Option<Box<T>>);
@@ -135,12 +162,32 @@ impl<T: ConstDefault> From<T> for MostlyDefault<T> {
     }
 }
 
-impl<T: ConstDefault + Clone> MostlyDefault<T> {
+impl<T: Default + PartialEq> MostlyDefault<T> {
+    /// Returns the value; `None` if it is the default.
+    pub fn get(&self) -> Option<&T> {
+        self.0.as_deref()
+    }
+
     /// Changes the value.
-    pub fn change(&mut self, change: impl FnOnce(&mut T)) {
-        let mut value = T::clone(self);
-        change(&mut value);
-        *self = value.into();
+    pub fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
+        if let Some(value) = &mut self.0 {
+            let result = change(value);
+            self.0.take_if(|value| **value == T::default());
+            return result;
+        }
+        let mut value = T::default();
+        let result = change(&mut value);
+        if value != T::default() {
+            self.0 = Some(Box::new(value));
+        }
+        result
+    }
+}
+
+impl<T: Default + Copy> MostlyDefault<T> {
+    /// Returns a copy of the value.
+    pub fn value(&self) -> T {
+        self.0.as_deref().copied().unwrap_or_default()
     }
 }
 
@@ -192,11 +239,36 @@ mod tests {
         assert_eq!(Micros::from(Duration::from_nanos(1_999)).get(), Duration::from_micros(1));
     }
 
+    #[test]
+    fn times_are_compared_and_ids_come_back() {
+        let second = Duration::from_secs(1);
+        let time = Micros::from(second * 5);
+        assert_eq!((time.until(second * 7), time.until(second)), (second * 2, Duration::ZERO));
+        let largest = u64::MAX;
+        for (id, kept) in [
+            (StreamId::MIN, StreamId::MIN),
+            (StreamId::new(0, largest), StreamId::new(0, largest)),
+            (StreamId::new(largest - 1, largest), StreamId::new(largest - 1, largest)),
+            (StreamId::new(largest, 7), StreamId::new(largest - 1, 7)),
+            (StreamId::MAX, StreamId::new(largest - 1, largest)),
+        ] {
+            assert_eq!(CompactId::from(id).get(), kept, "{id}");
+        }
+        assert!(CompactId::from(StreamId::new(1, 9)) < CompactId::from(StreamId::new(2, 0)));
+        assert_eq!(size_of::<Option<CompactId>>(), 16);
+    }
+
     #[derive(Clone, Copy, Debug, PartialEq)]
     struct Pair(u64, u64);
 
     impl ConstDefault for Pair {
         const DEFAULT: &'static Self = &Self(0, 7);
+    }
+
+    impl Default for Pair {
+        fn default() -> Self {
+            *Self::DEFAULT
+        }
     }
 
     #[test]
@@ -207,7 +279,13 @@ mod tests {
         assert_eq!((*MostlyDefault::<Pair>::default(), *value(1, 7)), (Pair(0, 7), Pair(1, 7)));
         assert_ne!(value(1, 7), MostlyDefault::default());
         let mut changed = value(1, 7);
+        assert_eq!(changed.change(|pair| std::mem::replace(&mut pair.0, 5)), 1);
+        assert_eq!((changed.get(), changed.value()), (Some(&Pair(5, 7)), Pair(5, 7)));
         changed.change(|pair| pair.0 = 0);
-        assert_eq!(changed, MostlyDefault::default());
+        assert_eq!((&changed, changed.get(), changed.value()), (&MostlyDefault::default(), None, Pair(0, 7)));
+        changed.change(|pair| pair.1 += 0);
+        assert_eq!(changed.get(), None);
+        changed.change(|pair| pair.1 += 1);
+        assert_eq!(changed, value(0, 8));
     }
 }

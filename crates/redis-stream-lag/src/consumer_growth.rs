@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::poll_time::PollTime;
+use crate::compact::Micros;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -14,14 +14,14 @@ const MAX_GAP: Duration = Duration::from_secs(6 * 60 * 60);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerCounts {
     /// `None` before the first one was noted.
-    noted_at: Option<PollTime>,
+    noted_at: Option<Micros>,
     /// The oldest first. All but the first are younger than a day. Not a `Vec`, since it changes once an hour at most.
     changes: Box<[ConsumerCount]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ConsumerCount {
-    since: PollTime,
+    since: Micros,
     consumers: u64,
 }
 
@@ -29,14 +29,14 @@ impl ConsumerCounts {
     /// Returns what was known before: the time of the last reading that was noted, and numbers of consumers with the times
     /// since which they were found, the oldest first.
     pub fn known(noted_at: Duration, changes: impl IntoIterator<Item = (Duration, u64)>) -> Self {
-        let count = |(since, consumers)| ConsumerCount { since: PollTime::of(since), consumers };
-        Self { noted_at: Some(PollTime::of(noted_at)), changes: changes.into_iter().map(count).collect() }
+        let count = |(since, consumers)| ConsumerCount { since: Micros::from(since), consumers };
+        Self { noted_at: Some(Micros::from(noted_at)), changes: changes.into_iter().map(count).collect() }
     }
 
     /// Returns the time of the last reading that was noted; zero if none was.
     #[must_use]
     pub fn noted_at(&self) -> Duration {
-        self.noted_at.map_or(Duration::ZERO, PollTime::get)
+        self.noted_at.map_or(Duration::ZERO, Micros::get)
     }
 
     /// Returns numbers of consumers and the times since which they were found, the oldest first. All but the first are
@@ -52,13 +52,13 @@ impl ConsumerCounts {
         if is_continued && !self.changes.is_empty() && now - noted_at < HOUR {
             return;
         }
-        self.noted_at = Some(PollTime::of(now));
+        self.noted_at = Some(Micros::from(now));
         let known = if is_continued { &*self.changes } else { &[] };
         let is_old = |count: &&ConsumerCount| count.since.until(now) >= DAY;
         let known = &known[known.iter().filter(is_old).count().saturating_sub(1)..];
         let is_new = known.last().is_none_or(|last| last.consumers != consumers);
         if is_new || known.len() < self.changes.len() {
-            let new = is_new.then_some(ConsumerCount { since: PollTime::of(now), consumers });
+            let new = is_new.then_some(ConsumerCount { since: Micros::from(now), consumers });
             self.changes = known.iter().copied().chain(new).collect();
         }
     }

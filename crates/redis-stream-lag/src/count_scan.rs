@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::checkpoints::Checkpoints;
+use crate::compact::MostlyDefault;
 use crate::question::EntryRange;
 use crate::stream_change::StreamChange;
 use redis_stream_core::id::StreamId;
@@ -63,7 +64,10 @@ impl CountScan {
 /// A scan ends at the nearest checkpoint or at the start of the next scan, whichever comes first, so that an entry
 /// needed by several groups is read once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CountScans(Vec<CountScan>);
+pub(crate) struct CountScans(
+    /// Most streams have none.
+    MostlyDefault<Vec<CountScan>>,
+);
 
 impl CountScans {
     /// Advances the scans over a change of the stream. Drops counts of ranges in which entries may have been removed,
@@ -73,46 +77,56 @@ impl CountScans {
             return self.clear();
         };
         let floor = intact_from.map_or(lowest, |from| from.max(lowest));
-        let scans = std::mem::take(&mut self.0);
-        self.0.extend(scans.into_iter().filter_map(|scan| match scan {
-            scan if scan.start >= floor => Some(scan),
-            scan if scan.has_passed(floor) => Some(scan.split(floor).1),
-            _ => None,
-        }));
-        self.0.retain(|scan| scan.counted > 0);
+        if self.0.get().is_none() {
+            return;
+        }
+        self.0.change(|scans| {
+            let all = std::mem::take(scans).into_iter();
+            let valid = all.filter_map(|scan| match scan {
+                scan if scan.start >= floor => Some(scan),
+                scan if scan.has_passed(floor) => Some(scan.split(floor).1),
+                _ => None,
+            });
+            *scans = valid.filter(|scan| scan.counted > 0).collect();
+        });
+    }
+
+    fn list(&self) -> &[CountScan] {
+        self.0.get().map_or(&[], Vec::as_slice)
     }
 
     /// Splits the scan that has counted past `position`, if there is one.
     pub(crate) fn split_at(&mut self, position: StreamId) {
-        if let Some(at) = self.0.iter().position(|scan| scan.has_passed(position)) {
-            let (lower, upper) = self.0.remove(at).split(position);
-            self.0.splice(at..at, std::iter::once(lower).chain((upper.counted > 0).then_some(upper)));
-        }
+        let Some(at) = self.list().iter().position(|scan| scan.has_passed(position)) else { return };
+        self.0.change(|scans| {
+            let (lower, upper) = scans.remove(at).split(position);
+            scans.splice(at..at, std::iter::once(lower).chain((upper.counted > 0).then_some(upper)));
+        });
     }
 
     /// Begins a scan at `start` unless there is one. A scan that has counted past `start` is split, so that its upper
     /// part is reused.
     pub(crate) fn begin(&mut self, start: StreamId) {
         self.split_at(start);
-        if let Err(at) = self.0.binary_search_by_key(&start, |scan| scan.start) {
-            self.0.insert(at, CountScan::new(start));
+        if let Err(at) = self.list().binary_search_by_key(&start, |scan| scan.start) {
+            self.0.change(|scans| scans.insert(at, CountScan::new(start)));
         }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.0 = MostlyDefault::default();
     }
 
     /// Returns the scans, from the lowest start up.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &CountScan> {
-        self.0.iter()
+        self.list().iter()
     }
 
     /// Returns the range still to be read for a scan: above the first ID, up to and including the second. `None` if the
     /// scan has reached its end and waits for a scan above it.
     pub(crate) fn range(&self, scan: &CountScan, checkpoints: &Checkpoints) -> Option<(StreamId, StreamId)> {
         let checkpoint = checkpoints.at_or_above(scan.cursor).map(|checkpoint| checkpoint.id);
-        let next = self.0.iter().map(|other| other.start).find(|start| *start > scan.start);
+        let next = self.list().iter().map(|other| other.start).find(|start| *start > scan.start);
         let until = checkpoint.into_iter().chain(next).min()?;
         (until > scan.cursor).then_some((scan.cursor, until))
     }
@@ -120,16 +134,18 @@ impl CountScans {
     /// Records a reply for the scan that began at `start`: `entries` above its cursor, at most `at_most` of them, none
     /// beyond `until`. Fewer than `at_most` entries mean that the range is exhausted.
     pub(crate) fn record(&mut self, start: StreamId, until: StreamId, at_most: u32, entries: &EntryRange) {
-        let Ok(at) = self.0.binary_search_by_key(&start, |scan| scan.start) else { return };
-        let scan = &mut self.0[at];
-        if scan.counted >= scan.milestones.last().map_or(0, |last| last.1) + SPACING {
-            scan.milestones.push((scan.cursor, scan.counted));
-        }
-        scan.counted += u64::from(entries.count);
-        scan.cursor = match entries.ends {
-            Some((_, last)) if entries.count >= at_most => last,
-            _ => until,
-        };
+        let Ok(at) = self.list().binary_search_by_key(&start, |scan| scan.start) else { return };
+        self.0.change(|scans| {
+            let scan = &mut scans[at];
+            if scan.counted >= scan.milestones.last().map_or(0, |last| last.1) + SPACING {
+                scan.milestones.push((scan.cursor, scan.counted));
+            }
+            scan.counted += u64::from(entries.count);
+            scan.cursor = match entries.ends {
+                Some((_, last)) if entries.count >= at_most => last,
+                _ => until,
+            };
+        });
     }
 
     /// Splits scans at checkpoints between their start and cursor, which an audit may have put there. The entries above
@@ -137,7 +153,7 @@ impl CountScans {
     fn split_at_checkpoints(&mut self, checkpoints: &Checkpoints) {
         let inside =
             |scan: &CountScan| checkpoints.above(scan.start).filter(|checkpoint| checkpoint.id < scan.cursor);
-        while let Some(checkpoint) = self.0.iter().find_map(inside) {
+        while let Some(checkpoint) = self.list().iter().find_map(inside) {
             self.split_at(checkpoint.id);
         }
     }
@@ -146,21 +162,14 @@ impl CountScans {
     /// checkpoint may be the one that the next scan has reached.
     pub(crate) fn finish(&mut self, checkpoints: &mut Checkpoints, now: Duration) {
         self.split_at_checkpoints(checkpoints);
-        for at in (0..self.0.len()).rev() {
-            let Some(entries_above) =
-                checkpoints.at(self.0[at].cursor).map(|checkpoint| checkpoint.entries_above)
-            else {
-                continue;
-            };
-            let scan = self.0.remove(at);
+        for at in (0..self.list().len()).rev() {
+            let reached = checkpoints.at(self.list()[at].cursor);
+            let Some(entries_above) = reached.map(|checkpoint| checkpoint.entries_above) else { continue };
+            let scan = self.0.change(|scans| scans.remove(at));
             for (id, counted) in scan.milestones {
                 checkpoints.put(id, scan.counted - counted + entries_above, now);
             }
             checkpoints.put(scan.start, scan.counted + entries_above, now);
-        }
-        if self.0.is_empty() {
-            // Most streams never need a scan again, so the allocation is freed.
-            self.0 = Vec::new();
         }
     }
 }

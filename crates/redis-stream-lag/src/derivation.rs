@@ -47,7 +47,7 @@ impl<'a> Derivation<'a> {
             let Some(info) = info else { continue };
             let mut cache = state.streams.remove(&reading.key).unwrap_or_default();
             cache.resume(at.saturating_sub(gap));
-            cache.gap = cache.gap.max(gap);
+            cache.note_gap(gap);
             streams.push(StreamState::open(node, reading, info, cache, (at, budget.timeout)));
         }
         let poll = PollState {
@@ -119,15 +119,16 @@ impl<'a> Derivation<'a> {
             (QuestionPurpose::OldestPending(at), Answer::OldestPending(entry)) => {
                 let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);
                 let (entry, consumer) = entry.unzip();
-                group.cache.pending = entry.map(|entry| CachedOldestPending::new(entry, info, now));
+                let known = group.cache.pending.get_or_insert_default();
+                known.oldest = entry.map(|entry| CachedOldestPending::new(entry, info, now));
                 group.oldest_consumer = consumer.filter(|name| !name.as_bytes().is_empty());
-                group.cache.oldest_consumer = group.oldest_consumer.clone();
+                known.oldest_consumer = group.oldest_consumer.clone();
                 group.oldest_pending = entry.map_or(PelHead::Empty, PelHead::Entry);
             }
             (QuestionPurpose::Orphans(at), Answer::PendingBelow(count)) => {
                 let group = &mut stream.groups[at];
                 group.pending_below_first = Some(count);
-                if let (Some(cached), Some(first)) = (&mut group.cache.pending, stream.info.first) {
+                if let (Some(cached), Some(first)) = (group.cache.oldest_pending_mut(), stream.info.first) {
                     cached.note_below(first, count);
                 }
             }
@@ -135,7 +136,7 @@ impl<'a> Derivation<'a> {
                 let group = &mut stream.groups[at];
                 group.oldest_needed =
                     ids.first().map_or(OldestNeeded::Nothing, |id| OldestNeeded::Entry(*id));
-                if let (Some(cached), Some(first)) = (&mut group.cache.pending, stream.info.first) {
+                if let (Some(cached), Some(first)) = (group.cache.oldest_pending_mut(), stream.info.first) {
                     cached.note_needed(first, group.oldest_needed);
                 }
             }
@@ -159,7 +160,7 @@ impl<'a> Derivation<'a> {
                     clock_jump: history.map_or(Duration::ZERO, |history| history.clock_jump(now, at)),
                     first: info.first,
                 };
-                let census = open.cache.census.as_mut();
+                let census = open.cache.census_mut();
                 let has_ended = census.is_none_or(|census| census.note_page(&entries, &reading));
                 open.census_turn = if has_ended { CensusTurn::Over } else { CensusTurn::Open };
             }
@@ -173,12 +174,11 @@ impl<'a> Derivation<'a> {
             }
             (QuestionPurpose::ManyConsumers(at), answer) => {
                 let max_idle = stream.reading.consumer_limit.max_idle;
-                let many = stream.groups[at].cache.many_consumers.get_or_insert_default();
-                match answer {
+                stream.groups[at].cache.update_many_consumers(|many| match answer {
                     Answer::Late => many.note_late(),
                     Answer::Consumers(found) => many.note(Some(SilentConsumers::of(&found, max_idle))),
                     _ => many.note(None),
-                }
+                });
             }
             (QuestionPurpose::NextEntry(position), Answer::Entries(entries)) => {
                 stream.note_next_entry(position, &entries);

@@ -10,8 +10,9 @@ use crate::deleted_pending::{self, CachedDeletedPending};
 use crate::flow::{FlowReading, UnseenLoss};
 use crate::from_bounds::MAX_ORPHANS;
 use crate::from_counters::TrustedCounters;
-use crate::group_changes::was_recreated;
+use crate::group_changes::{KeptCounters, was_recreated};
 use crate::history::{ConsumerActivity, History, HistoryWindow, Sample};
+use crate::loss_share::LossShare;
 use crate::many_consumers::MAX_LISTED;
 use crate::open::{GroupState, LossQuestion, PollState, StreamState};
 use crate::pending_cache::PelHead;
@@ -70,7 +71,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         kept += 1;
         if matches!(reading.outcome, ReadOutcome::Unreachable | ReadOutcome::Deferred) {
             cache.resume(at.saturating_sub(gap));
-            cache.gap = cache.gap.max(gap);
+            cache.note_gap(gap);
         }
     }
     if state.streams.len() > kept {
@@ -86,7 +87,6 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
             note_dropped_pending(&mut stream, before);
         }
         note_histories(&mut stream, state, at);
-        note_flows(&mut stream, at);
         let memory = state.memory.get(&stream.reading.key).and_then(SeldomAsked::answer);
         let shown = kept
             .unwrap_or_else(|| ReportedStream::or_unchanged(read(&mut stream, memory, at), before.as_ref()));
@@ -126,17 +126,18 @@ fn note_group_changes(stream: &mut StreamState<'_>, before: Option<&StreamReport
         if names.binary_search(&group.name).is_err() {
             let Some(gone) = changes.note_new(&group.name, info) else { continue };
             let recreation = Some(gone.recreation(group, info.time));
-            let census = open.cache.census.take();
-            *open.cache = GroupCache { recreation, census, ..GroupCache::with(gone.counters) };
+            let pending = open.cache.take_census();
+            let counters = KeptCounters { recreation, ..gone.counters };
+            *open.cache = GroupCache { pending, ..GroupCache::with(counters) };
         } else if let Some(position) = new_position(stream.cache.continuity, before, group, open, info) {
-            changes.counts.recreated += 1;
-            let census = open.cache.census.take();
+            changes.note_recreated();
+            let pending = open.cache.take_census();
             open.cache.restart();
-            open.cache.recreation = Some(Recreation { at: info.time, position });
-            open.cache.census = census.map(|mut census| {
+            open.cache.rare.change(|rare| rare.recreation = Some(Recreation { at: info.time, position }));
+            open.cache.pending = pending;
+            if let Some(census) = open.cache.census_mut() {
                 census.restart(info.time);
-                census
-            });
+            }
         }
     }
     changes.end(info);
@@ -169,7 +170,7 @@ fn next_cache(mut stream: StreamState<'_>) -> Box<StreamCache> {
     let groups = groups.map(|(group, open)| (group.name.clone(), Some(group_cache(&stream, group, open))));
     let groups = groups.collect();
     stream.cache.set_groups(groups);
-    stream.cache.gap = Duration::ZERO;
+    stream.cache.end_gap();
     stream.cache.checkpoints.prune(&stream.positions);
     if stream.is_invalid {
         stream.cache.invalidate();
@@ -190,10 +191,12 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, mut open: GroupState
         }
         _ => None,
     };
-    open.cache.unowned = unowned(group, &open);
-    (open.cache.trusted_counters, open.cache.deleted_pending) = (trusted_counters, deleted_pending);
-    if group.pending == 0 {
-        open.cache.census = None;
+    open.cache.unowned = unowned(group, &open).map(Count::from);
+    open.cache.trusted_counters = trusted_counters;
+    match &mut open.cache.pending {
+        pending if group.pending == 0 => *pending = None,
+        Some(known) => known.deleted = deleted_pending,
+        None => {}
     }
     open.cache
 }
@@ -206,7 +209,7 @@ const DANGER_RATIO: u64 = 10;
 fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
     let window = stream.reading.window;
     let is_recent = |time: Option<Duration>| time.is_some_and(|time| at.saturating_sub(time) < window);
-    let is_trimming = is_recent(stream.cache.trimmed_at);
+    let is_trimming = is_recent(stream.cache.trims.trimmed_at().map(Micros::get));
     for (number, group) in stream.info.groups.iter().enumerate() {
         let reading = stream.loss_reading(group);
         let open = &mut stream.groups[number];
@@ -216,20 +219,17 @@ fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
         };
         if !open.losses_are_counted {
             let is_unconfirmed = open.cache.losses.note(&reading);
-            open.cache.losses.is_uncertain |= is_unconfirmed && stream.loss_question != LossQuestion::Atomic;
+            if is_unconfirmed && stream.loss_question != LossQuestion::Atomic {
+                open.cache.losses.note_uncertain();
+            }
         }
         let GroupCache { losses, history, .. } = &*open.cache;
-        let margin = stream.cache.removed_since_poll.max(stream.info.length / DANGER_RATIO);
+        let margin = stream.cache.trims.removed_since_poll().max(stream.info.length / DANGER_RATIO);
         let is_close = losses.headroom().is_none_or(|headroom| headroom < margin);
-        let has_lost = history.as_ref().is_some_and(|history| is_recent(history.lost_at));
-        let waiting_since = history.as_ref().and_then(|history| history.waiting_since);
+        let has_lost = history.as_ref().is_some_and(|history| is_recent(history.lost_at()));
+        let waiting_since = history.as_ref().and_then(History::waiting_since);
         let reads = waiting_since.is_none() || is_recent(waiting_since);
-        open.cache.is_in_danger = is_trimming && (is_close || has_lost) && reads;
-        if !open.cache.is_in_danger && !has_lost {
-            open.cache.loss_share = None;
-        } else if open.cache.loss_share.is_none() {
-            open.cache.loss_share = Some(Box::default());
-        }
+        open.cache.note_danger(is_trimming && (is_close || has_lost) && reads, has_lost);
         open.cache.note_share(&stream.info, group, stream.node.entries_read);
     }
 }
@@ -253,9 +253,10 @@ fn note_retention(stream: &mut StreamState<'_>, at: Duration) {
         done_below: min(groups().map(done_below).collect()),
         max_lag: lags.and_then(|lags| lags.into_iter().max()),
         has_other_groups: info.group_count > info.groups.len() as u64,
-        lost: stream.groups.iter().map(|open| open.cache.losses.entries).sum(),
+        lost: stream.groups.iter().map(|open| open.cache.losses.entries()).sum(),
     };
-    let was_trimmed = if stream.cache.trimmed_at == Some(at) { WasTrimmed::Yes } else { WasTrimmed::No };
+    let is_trimmed = stream.cache.trims.trimmed_at() == Some(Micros::from(at));
+    let was_trimmed = if is_trimmed { WasTrimmed::Yes } else { WasTrimmed::No };
     stream.cache.trims.note(reading, was_trimmed);
     stream.cache.trim_pace.note(info.first, at, stream.reading.window);
     stream.is_unread = stream.cache.unread.note(info, was_trimmed, at, stream.reading.window);
@@ -265,7 +266,7 @@ fn note_retention(stream: &mut StreamState<'_>, at: Duration) {
 fn safe_trim(stream: &mut StreamState<'_>) -> Option<SafeTrim> {
     let bound = stream.trim_bound()?;
     let entries = bound.entries(&stream.info, |position| stream.lag(position));
-    stream.cache.held_from = bound.counted_from(&stream.info);
+    stream.cache.set_held_from(bound.counted_from(&stream.info));
     Some(stream.cache.holder.note(bound, entries, &stream.info))
 }
 
@@ -288,59 +289,65 @@ fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
         let gone = earlier.iter().enumerate().filter(is_gone).map(|(_, held)| held.messages_pending);
         let dropped = fall.min(gone.sum());
         open.dropped = Some(dropped);
-        open.cache.pending_dropped += dropped;
-    }
-}
-
-/// Adds this poll to the history of each group and evaluates its status.
-fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Duration) {
-    let (window, info) = (stream.reading.window, &stream.info);
-    for (number, group) in info.groups.iter().enumerate() {
-        let sample = sample(stream, group, &stream.groups[number], at);
-        let open = &mut stream.groups[number];
-        let history = match open.cache.history.take() {
-            None => {
-                let mut history = History::begin(&sample, window);
-                if !stream.is_first_reading {
-                    history.note_appearance();
-                }
-                if let Some(RestoredGroup { rhythm, status, consumers, .. }) =
-                    state.take_restored(&stream.reading.key, &group.name)
-                {
-                    history.rhythm = rhythm;
-                    status.into_iter().for_each(|status| history.restore_status(status));
-                    open.cache.consumer_counts = consumers;
-                }
-                history
-            }
-            Some(mut history) => {
-                if stream.cache.gap > window / 2 {
-                    history.interrupt(at);
-                }
-                history.note(&sample, window);
-                history
-            }
-        };
-        let history = open.cache.history.insert(history);
-        open.cache.consumer_counts.note(info.time, group.consumers);
-        let view = HistoryWindow { history, sample: &sample, window };
-        open.is_losing = view.is_recent(view.history.lost_at);
-        let status = status::evaluate(&view);
-        open.status = history.dated(status, info.time);
-    }
-}
-
-/// Counts what was delivered to each group, less what is known by now to be lost.
-fn note_flows(stream: &mut StreamState<'_>, at: Duration) {
-    let window = stream.reading.window;
-    for (number, group) in stream.info.groups.iter().enumerate() {
-        let reading = flow_reading(stream, group, &stream.groups[number], at);
-        let flow = &mut stream.groups[number].cache.flow;
-        if stream.cache.gap > window / 2 {
-            flow.interrupt();
+        if dropped > 0 {
+            open.cache.rare.change(|rare| rare.pending_dropped += dropped);
         }
-        flow.note(&reading, window);
     }
+}
+
+/// Adds this poll to the history of each group, evaluates its status, and counts what it was delivered.
+fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Duration) {
+    for number in 0..stream.groups.len() {
+        let history = stream.groups[number].cache.history.as_ref();
+        let position_before = history.map_or(StreamId::MIN, History::position);
+        note_history(stream, number, state, at);
+        note_flow(stream, number, position_before, at);
+    }
+}
+
+fn note_history(stream: &mut StreamState<'_>, number: usize, state: &mut LagState, at: Duration) {
+    let (window, info, group) = (stream.reading.window, &stream.info, &stream.info.groups[number]);
+    let sample = sample(stream, group, &stream.groups[number], at);
+    let open = &mut stream.groups[number];
+    let history = match open.cache.history.take() {
+        None => {
+            let mut history = History::begin(&sample, window);
+            if !stream.is_first_reading {
+                history.note_appearance();
+            }
+            if let Some(RestoredGroup { rhythm, status, consumers, .. }) =
+                state.take_restored(&stream.reading.key, &group.name)
+            {
+                history.restore(rhythm, status);
+                open.cache.consumer_counts = consumers;
+            }
+            history
+        }
+        Some(mut history) => {
+            if stream.cache.gap() > window / 2 {
+                history.interrupt(at);
+            }
+            history.note(&sample, window);
+            history
+        }
+    };
+    let history = open.cache.history.insert(history);
+    open.cache.consumer_counts.note(info.time, group.consumers);
+    let view = HistoryWindow { history, sample: &sample, window };
+    open.is_losing = view.is_recent(view.history.lost_at());
+    let status = status::evaluate(&view);
+    open.status = history.dated(status, info.time);
+}
+
+/// Counts what was delivered to a group, less what is known by now to be lost.
+fn note_flow(stream: &mut StreamState<'_>, number: usize, position_before: StreamId, at: Duration) {
+    let window = stream.reading.window;
+    let reading = flow_reading(stream, &stream.info.groups[number], &stream.groups[number], at);
+    let flow = &mut stream.groups[number].cache.flow;
+    if stream.cache.gap() > window / 2 {
+        flow.interrupt();
+    }
+    flow.note(&reading, position_before, window);
 }
 
 fn flow_reading(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> FlowReading {
@@ -350,14 +357,14 @@ fn flow_reading(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
         is_beyond_end: group.last_delivered > stream.info.last_generated,
         added: stream.info.entries_added,
         lag: stream.lag(group.last_delivered),
-        lost: open.cache.losses.entries,
+        lost: open.cache.losses.entries(),
         unseen_loss: unseen_loss(stream, open),
         pending: group.pending,
     }
 }
 
 fn unseen_loss(stream: &StreamState<'_>, open: &GroupState) -> UnseenLoss {
-    let share = open.cache.loss_share.as_deref().filter(|share| open.is_losing && share.is_overtaken());
+    let share = open.cache.loss_share().filter(|share| open.is_losing && share.is_overtaken());
     match (share, stream.node.entries_read) {
         (Some(share), EntriesReadMeaning::Rank) => {
             share.estimate().map_or(UnseenLoss::Unknown, UnseenLoss::Share)
@@ -470,7 +477,7 @@ fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -
         memory_bytes: memory_bytes.map(Count::from),
         is_unread: stream.is_unread,
         seldom: SeldomStreamValues {
-            group_changes: stream.cache.changes.counts,
+            group_changes: stream.cache.changes.counts(),
             idmp: info.idmp.as_deref().filter(|idmp| idmp.was_used()).copied(),
             fold: None,
         }
@@ -510,7 +517,7 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
     let window = stream.reading.window;
     let consumers_growth = open.cache.consumer_counts.growth(info.time, group.consumers);
     let entries_lost =
-        info.entries_added.filter(|_| !open.cache.losses.is_uncertain).map(|_| open.cache.losses.entries);
+        info.entries_added.filter(|_| !open.cache.losses.is_uncertain()).map(|_| open.cache.losses.entries());
     GroupValues {
         lag,
         lag_seconds: lag_seconds.map(Age::of),
@@ -545,14 +552,14 @@ fn seldom_group_values(
     open: &GroupState,
     at: Duration,
 ) -> SeldomGroupValues {
-    let share = open.cache.loss_share.as_ref().filter(|_| open.is_losing);
+    let share = open.cache.loss_share().filter(|_| open.is_losing);
     let lag = lag(stream, group).exact().filter(|_| stream.cache.trims.overtakes_groups());
     SeldomGroupValues {
-        loss_estimate: share.and_then(|share| share.estimate()),
+        loss_estimate: share.and_then(LossShare::estimate),
         retention_used: lag.map(|lag| Retention { lag, length: stream.info.length }),
         time_to_loss: time_to_loss(stream, group, open, at).map(Millis::from),
-        pending_dropped: open.cache.pending_dropped,
-        recreation: open.cache.recreation,
+        pending_dropped: open.cache.pending_dropped(),
+        recreation: open.cache.recreation(),
     }
 }
 
@@ -560,7 +567,7 @@ fn seldom_group_values(
 fn messages_released(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -> Option<u64> {
     match unowned(group, open).filter(|_| stream.node.has_xnack)? {
         0 => Some(0),
-        unowned => open.cache.unowned.map(|before| before.min(unowned)),
+        unowned => open.cache.unowned.map(|before| before.get().min(unowned)),
     }
 }
 
@@ -655,7 +662,7 @@ fn oldest_pending(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Op
 
 /// Returns the census of the pending entries, if there are any.
 fn census<'a>(group: &GroupInfo, open: &'a GroupState) -> Option<&'a Census> {
-    open.cache.census.as_deref().filter(|_| group.pending > 0)
+    open.cache.census().filter(|_| group.pending > 0)
 }
 
 /// Returns the number of pending IDs whose entries are not in the stream any more: those below the first entry, which were
@@ -692,8 +699,8 @@ fn each_consumer<'a>(group: &'a GroupInfo, open: &'a GroupState) -> Option<&'a [
 fn silent_consumers(group: &GroupInfo, open: &GroupState, max_idle: Duration) -> Option<SilentConsumers> {
     match group.each_consumer {
         ConsumersReading::TooMany => {
-            let many = open.cache.many_consumers.as_ref().filter(|_| group.consumers <= MAX_LISTED);
-            many.and_then(|many| many.answer())
+            let many = open.cache.many_consumers().filter(|_| group.consumers <= MAX_LISTED);
+            many.and_then(SeldomAsked::answer)
         }
         ConsumersReading::Open | ConsumersReading::Read(_) if group.consumers == 0 => {
             Some(SilentConsumers::default())

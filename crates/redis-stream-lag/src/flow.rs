@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use crate::compact::{Count, MostlyDefault};
 use crate::report::{EntryRate, LossEstimate};
 use crate::timeline::Timeline;
 use redis_stream_core::id::StreamId;
@@ -55,31 +56,46 @@ pub(crate) enum UnseenLoss {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flow {
     last: Option<CountedReading>,
-    delivered: HeldCount,
-    acknowledged: HeldCount,
-    /// The estimated loss less the known one, since trimming overtakes the group.
-    unknown_loss: i64,
-    /// The position in the last reading.
-    position: StreamId,
-    /// True if it was another one in the last reading that was counted, or between.
+    /// Number of entries delivered, as it was reported: what was counted too early is made up for, and never taken back.
+    delivered: u64,
+    /// The same for entries acknowledged.
+    acknowledged: u64,
+    /// True if the group stood elsewhere in the last reading that was counted, or between.
     has_moved: bool,
+    rare: MostlyDefault<RareFlow>,
     /// Readings with an exact lag, the oldest first: one a window ago or, at first, the oldest, and those since.
     points: Timeline<FlowPoint, GAPS>,
+}
+
+/// What few groups have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct RareFlow {
+    /// Numbers of entries delivered and acknowledged that were counted too early.
+    too_early: Excess,
+    /// The estimated loss less the known one, since trimming overtakes the group.
+    unknown_loss: i64,
+}
+
+/// The entries by which reported counts exceed the present ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Excess {
+    delivered: i64,
+    acknowledged: i64,
+}
+
+/// Adds to a count of which the highest value is reported. `excess` is what the reported one has more than the present one.
+fn add(reported: &mut u64, excess: &mut i64, growth: i64) {
+    let present = reported.cast_signed().saturating_sub(*excess).saturating_add(growth);
+    *reported = (*reported).max(u64::try_from(present).unwrap_or(0));
+    *excess = reported.cast_signed().saturating_sub(present);
 }
 
 /// A reading that shows which entries are not ahead of the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct CountedReading {
-    not_ahead: u64,
+    not_ahead: Count,
     lost: u64,
     pending: u64,
-}
-
-/// A sum of which the highest value is reported: what was counted too early is made up for, and never taken back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct HeldCount {
-    sum: i64,
-    highest: u64,
 }
 
 impl UnseenLoss {
@@ -96,10 +112,18 @@ impl UnseenLoss {
     }
 }
 
-impl HeldCount {
-    fn add(&mut self, growth: i64) {
-        self.sum = self.sum.saturating_add(growth);
-        self.highest = self.highest.max(u64::try_from(self.sum).unwrap_or(0));
+impl RareFlow {
+    /// Returns by how much the loss that is estimated and not known has grown, given the entries that left the part ahead of
+    /// the group and the loss that is known of them. One reading may show a loss that others estimate, so the two are
+    /// compared over all readings in which trimming overtakes the group.
+    fn unseen_growth(&mut self, unseen_loss: UnseenLoss, passed: i64, known_loss: i64) -> i64 {
+        let Some(estimated) = unseen_loss.of(passed) else {
+            self.unknown_loss = 0;
+            return 0;
+        };
+        let before = self.unknown_loss;
+        self.unknown_loss = before.saturating_add(estimated).saturating_sub(known_loss);
+        self.unknown_loss.max(0) - before.max(0)
     }
 }
 
@@ -112,12 +136,10 @@ struct FlowPoint {
 }
 
 impl Flow {
-    /// Takes a reading.
-    pub(crate) fn note(&mut self, reading: &FlowReading, window: Duration) {
-        let was_set_back = reading.position < self.position;
-        self.has_moved |= reading.position != self.position;
-        self.position = reading.position;
-        if was_set_back {
+    /// Takes a reading. `position_before` is the position in the reading before; `0-0` if there was none.
+    pub(crate) fn note(&mut self, reading: &FlowReading, position_before: StreamId, window: Duration) {
+        self.has_moved |= reading.position != position_before;
+        if reading.position < position_before {
             // What it is delivered again counts again; what it was delivered since it was set back is not known.
             self.last = None;
             self.points.clear();
@@ -137,39 +159,31 @@ impl Flow {
             return;
         }
         let has_moved = std::mem::take(&mut self.has_moved);
-        let now = CountedReading { not_ahead, lost, pending };
+        let now = CountedReading { not_ahead: Count::from(not_ahead), lost, pending };
         let Some(before) = self.last.replace(now) else { return };
         let growth = |now: u64, before: u64| now.cast_signed().saturating_sub(before.cast_signed());
-        let passed = growth(not_ahead, before.not_ahead);
+        let passed = growth(not_ahead, before.not_ahead.get());
         // After a failover the server may have forgotten entries.
         if reading.is_beyond_end || passed < 0 {
             return;
         }
         let known_loss = growth(lost, before.lost);
-        let unseen_loss = self.unseen_growth(unseen_loss, passed, known_loss);
+        let rare_before = self.rare.value();
+        let mut rare = rare_before;
+        let unseen_loss = rare.unseen_growth(unseen_loss, passed, known_loss);
         let delivered = passed.saturating_sub(known_loss).saturating_sub(unseen_loss);
         // A loss may be known only after the group has passed it.
         let delivered = delivered.min(if has_moved { i64::MAX } else { 0 });
-        self.delivered.add(delivered);
-        self.acknowledged.add(delivered.saturating_sub(growth(pending, before.pending)));
-    }
-
-    /// Returns by how much the loss that is estimated and not known has grown, given the entries that left the part ahead of
-    /// the group and the loss that is known of them. One reading may show a loss that others estimate, so the two are
-    /// compared over all readings in which trimming overtakes the group.
-    fn unseen_growth(&mut self, unseen_loss: UnseenLoss, passed: i64, known_loss: i64) -> i64 {
-        let Some(estimated) = unseen_loss.of(passed) else {
-            self.unknown_loss = 0;
-            return 0;
-        };
-        let before = self.unknown_loss;
-        self.unknown_loss = before.saturating_add(estimated).saturating_sub(known_loss);
-        self.unknown_loss.max(0) - before.max(0)
+        let acknowledged = delivered.saturating_sub(growth(pending, before.pending));
+        add(&mut self.delivered, &mut rare.too_early.delivered, delivered);
+        add(&mut self.acknowledged, &mut rare.too_early.acknowledged, acknowledged);
+        if rare != rare_before {
+            self.rare.change(|value| *value = rare);
+        }
     }
 
     fn note_point(&mut self, reading: &FlowReading, lag: u64, window: Duration) {
-        let delivered = self.delivered.highest;
-        let point = FlowPoint { added: reading.added.unwrap_or(0), delivered, lag };
+        let point = FlowPoint { added: reading.added.unwrap_or(0), delivered: self.delivered, lag };
         if self.points.last().is_some_and(|(_, last)| point.added < last.added) {
             self.points.clear();
         }
@@ -199,17 +213,22 @@ impl Flow {
 
     /// Takes the next reading for the first one of another stream or group. The counts are kept.
     pub(crate) fn restart(&mut self) {
-        *self = Self { delivered: self.delivered, acknowledged: self.acknowledged, ..Self::default() };
+        let Self { delivered, acknowledged, .. } = *self;
+        let mut rare = MostlyDefault::<RareFlow>::default();
+        if let Some(&RareFlow { too_early, .. }) = self.rare.get() {
+            rare.change(|value| value.too_early = too_early);
+        }
+        *self = Self { delivered, acknowledged, rare, ..Self::default() };
     }
 
     /// Returns the number of entries delivered; `None` if this reading does not show it.
     pub(crate) fn delivered(&self, reading: &FlowReading) -> Option<u64> {
-        self.shows(reading).then_some(self.delivered.highest)
+        self.shows(reading).then_some(self.delivered)
     }
 
     /// Returns the number of entries acknowledged; `None` if this reading does not show it.
     pub(crate) fn acknowledged(&self, reading: &FlowReading) -> Option<u64> {
-        self.shows(reading).then_some(self.acknowledged.highest)
+        self.shows(reading).then_some(self.acknowledged)
     }
 
     /// Returns true if the counts are those up to this reading, which was noted last.
@@ -260,6 +279,23 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_secs(120);
 
+    proptest::proptest! {
+        #[test]
+        fn a_reported_count_is_the_highest_of_all_sums(
+            growths in proptest::collection::vec(-9_i64..12, 0..40),
+            large in proptest::option::of(proptest::num::i64::ANY),
+        ) {
+            let (mut reported, mut excess) = (0, 0);
+            let (mut sum, mut highest) = (0_i64, 0);
+            for growth in growths.into_iter().chain(large) {
+                add(&mut reported, &mut excess, growth);
+                sum = sum.saturating_add(growth);
+                highest = highest.max(u64::try_from(sum).unwrap_or(0));
+                proptest::prop_assert_eq!((reported, excess), (highest, highest.cast_signed().saturating_sub(sum)));
+            }
+        }
+    }
+
     /// A reading at a number of seconds, of a group at this rank.
     fn at(seconds: u64, rank: u64, added: u64, lost: u64, pending: u64) -> FlowReading {
         FlowReading {
@@ -279,7 +315,7 @@ mod tests {
         let unknown = FlowReading { lag: None, ..at(30, 25, 40, 0, 5) };
         let beyond =
             FlowReading { position: StreamId::new(900, 0), is_beyond_end: true, ..at(80, 60, 60, 10, 0) };
-        let mut flow = Flow::default();
+        let (mut flow, mut before) = (Flow::default(), StreamId::MIN);
         for (reading, delivered, acknowledged, case) in [
             (at(0, 10, 20, 0, 3), Some(0), Some(0), "first seen, with some pending"),
             (at(10, 15, 20, 0, 3), Some(5), Some(5), "as many acknowledged as delivered"),
@@ -294,7 +330,8 @@ mod tests {
             (at(95, 72, 72, 10, 9), Some(62), Some(63), "entries that XCLAIM FORCE made pending"),
             (at(99, 72, 72, 10, 0), Some(62), Some(65), "and were acknowledged: nine less seven"),
         ] {
-            flow.note(&reading, WINDOW);
+            flow.note(&reading, before, WINDOW);
+            before = reading.position;
             assert_eq!(
                 (flow.delivered(&reading), flow.acknowledged(&reading)),
                 (delivered, acknowledged),
@@ -306,7 +343,7 @@ mod tests {
     #[test]
     fn what_was_counted_too_early_is_made_up_for() {
         let mut flow = Flow::default();
-        flow.note(&at(0, 0, 100, 0, 0), WINDOW);
+        flow.note(&at(0, 0, 100, 0, 0), StreamId::MIN, WINDOW);
         // Thirty were removed ahead of it, which is confirmed a poll later.
         for (reading, delivered) in [
             (at(10, 40, 100, 0, 0), 40),
@@ -314,20 +351,20 @@ mod tests {
             (at(30, 60, 100, 30, 0), 40),
             (at(40, 80, 100, 30, 0), 50),
         ] {
-            flow.note(&reading, WINDOW);
+            flow.note(&reading, StreamId::MIN, WINDOW);
             assert_eq!(flow.delivered(&reading), Some(delivered));
         }
         flow.restart();
-        flow.note(&at(50, 0, 5, 30, 0), WINDOW);
+        flow.note(&at(50, 0, 5, 30, 0), StreamId::MIN, WINDOW);
         let reading = at(60, 3, 5, 30, 0);
-        flow.note(&reading, WINDOW);
+        flow.note(&reading, StreamId::MIN, WINDOW);
         assert_eq!(flow.delivered(&reading), Some(53), "another stream under the key");
     }
 
     #[test]
     fn what_a_group_loses_unseen_is_subtracted_once_its_share_is_known() {
         let share = |lost, added| UnseenLoss::Share(LossEstimate { lost, added });
-        let mut flow = Flow::default();
+        let (mut flow, mut before) = (Flow::default(), StreamId::MIN);
         for (seconds, rank, known_loss, pending, unseen_loss, expected, case) in [
             (0, 100, 0, 0, UnseenLoss::None, Some((0, 0)), "first seen"),
             (10, 200, 0, 100, UnseenLoss::None, Some((100, 0)), "nothing is lost"),
@@ -357,7 +394,8 @@ mod tests {
             (90, 800, 390, 300, UnseenLoss::None, Some((310, 20)), "the loss is over"),
         ] {
             let reading = FlowReading { unseen_loss, ..at(seconds, rank, 1_000, known_loss, pending) };
-            flow.note(&reading, WINDOW);
+            flow.note(&reading, before, WINDOW);
+            before = reading.position;
             let shown = flow.delivered(&reading).zip(flow.acknowledged(&reading));
             assert_eq!(shown, expected, "{case}");
         }
@@ -373,7 +411,7 @@ mod tests {
             // 5 are added and 3 delivered each second, then 8.
             let late = u64::saturating_sub(seconds, 300);
             let reading = at(seconds, 3 * seconds + 5 * late, 10_000 + 5 * seconds, 0, 0);
-            flow.note(&reading, WINDOW);
+            flow.note(&reading, StreamId::MIN, WINDOW);
             let (added, delivered) =
                 (flow.added_rate(&reading, WINDOW), flow.delivered_rate(&reading, WINDOW));
             assert_eq!(rate(added), (seconds >= 30).then_some(5.0), "{seconds}");
@@ -393,11 +431,11 @@ mod tests {
             assert!(flow.points.len() <= 7, "{}", flow.points.len());
         }
         let caught_up = at(610, 13_050, 13_050, 0, 0);
-        flow.note(&caught_up, WINDOW);
+        flow.note(&caught_up, StreamId::MIN, WINDOW);
         assert_eq!(flow.drain_time(&caught_up, WINDOW), Some(Duration::ZERO));
         flow.interrupt();
         let later = at(2_000, 13_050, 13_060, 0, 0);
-        flow.note(&later, WINDOW);
+        flow.note(&later, StreamId::MIN, WINDOW);
         assert_eq!((flow.added_rate(&later, WINDOW), flow.drain_time(&later, WINDOW)), (None, None));
     }
 
@@ -405,7 +443,7 @@ mod tests {
     fn before_server_7_only_the_lag_is_known() {
         let mut flow = Flow::default();
         let old = |seconds, rank, added| FlowReading { added: None, ..at(seconds, rank, added, 0, 0) };
-        (0..=12).for_each(|n| flow.note(&old(10 * n, 20 * n, 1_000), WINDOW));
+        (0..=12).for_each(|n| flow.note(&old(10 * n, 20 * n, 1_000), StreamId::MIN, WINDOW));
         let reading = old(120, 240, 1_000);
         assert_eq!(flow.drain_time(&reading, WINDOW), Some(Duration::from_secs(380)));
         assert_eq!((flow.delivered(&reading), flow.added_rate(&reading, WINDOW)), (None, None));

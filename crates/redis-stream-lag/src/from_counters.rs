@@ -10,20 +10,21 @@
 
 use std::time::Duration;
 
+use crate::compact::Micros;
 use crate::snapshot::{GroupInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
 
-/// The position of a group at the previous poll, at which its counters agreed with its exact lag.
+/// The counter of a group at the previous poll, which agreed with its exact lag. The position that it had then is kept by
+/// its history, and is passed as `position_before`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TrustedCounters {
-    last_delivered: StreamId,
     entries_read: u64,
     /// Time at which the lag that the counters agreed with was counted, by the node's clock.
-    counted_at: Duration,
+    counted_at: Micros,
 }
 
 impl TrustedCounters {
-    /// Returns the position to trust in the next poll, or `None` if the counters disagree with the exact lag `lag`.
+    /// Returns the counter to trust in the next poll, or `None` if the counters disagree with the exact lag `lag`.
     pub(crate) fn check(
         info: &StreamInfo,
         group: &GroupInfo,
@@ -32,36 +33,41 @@ impl TrustedCounters {
     ) -> Option<Self> {
         let entries_read = group.entries_read?;
         let agrees = info.entries_added?.checked_sub(entries_read) == Some(lag);
-        agrees.then_some(Self { last_delivered: group.last_delivered, entries_read, counted_at })
+        agrees.then_some(Self { entries_read, counted_at: Micros::from(counted_at) })
     }
 
     /// Returns the lag of a group that has read on since, and the time at which its basis was counted. `info` must be a
     /// later reading of the same stream.
-    pub(crate) fn lag(&self, info: &StreamInfo, group: &GroupInfo) -> Option<(u64, Duration)> {
+    pub(crate) fn lag(
+        &self,
+        info: &StreamInfo,
+        group: &GroupInfo,
+        position_before: StreamId,
+    ) -> Option<(u64, Duration)> {
         let entries_read = group.entries_read?;
-        let has_read_on = group.last_delivered > self.last_delivered && entries_read > self.entries_read;
-        if !has_read_on || !self.is_intact(info) {
+        let has_read_on = group.last_delivered > position_before && entries_read > self.entries_read;
+        if !has_read_on || !is_intact(info, position_before) {
             return None;
         }
         let lag = info.entries_added?.checked_sub(entries_read)?;
         // A group strictly between the first and the last entry has a lag in this range; anything else is an error.
-        (1..info.length).contains(&lag).then_some((lag, self.counted_at))
+        (1..info.length).contains(&lag).then_some((lag, self.counted_at.get()))
     }
 
     /// Returns true if the group has not moved and its counters are still right: nothing above its position was removed.
     /// A group that was set back in between and then came to the same position has another entries-read, or none,
     /// unless as many entries are above it as there were.
-    pub(crate) fn still_hold(&self, info: &StreamInfo, group: &GroupInfo) -> bool {
-        (group.last_delivered, group.entries_read) == (self.last_delivered, Some(self.entries_read))
-            && self.is_intact(info)
+    pub(crate) fn still_hold(&self, info: &StreamInfo, group: &GroupInfo, position_before: StreamId) -> bool {
+        (group.last_delivered, group.entries_read) == (position_before, Some(self.entries_read))
+            && is_intact(info, position_before)
     }
+}
 
-    /// Returns true if entries at the position and above it were removed by XTRIM with ACKED at most.
-    ///
-    /// `<` rather than `<=`: after an XDEL of exactly the last delivered entry, some servers set entries-read to nil and
-    /// others continue with an estimate.
-    fn is_intact(&self, info: &StreamInfo) -> bool {
-        info.max_deleted.is_some_and(|deleted| deleted < self.last_delivered)
-            && info.first.is_some_and(|first| first <= self.last_delivered)
-    }
+/// Returns true if entries at a position and above it were removed by XTRIM with ACKED at most.
+///
+/// `<` rather than `<=`: after an XDEL of exactly the last delivered entry, some servers set entries-read to nil and
+/// others continue with an estimate.
+fn is_intact(info: &StreamInfo, position: StreamId) -> bool {
+    info.max_deleted.is_some_and(|deleted| deleted < position)
+        && info.first.is_some_and(|first| first <= position)
 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::compact::MostlyDefault;
 use crate::flow::Flow;
 use crate::loss::Losses;
 use crate::report::{GroupChangeCounts, GroupReport, NewPosition, Recreation};
@@ -19,7 +20,7 @@ const MEMORY: Duration = Duration::from_secs(3_600);
 const MAX_GONE: usize = 1_000;
 
 /// Counters of a group, which go on when it is created again.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct KeptCounters {
     pub(crate) losses: Losses,
     pub(crate) flow: Flow,
@@ -29,7 +30,7 @@ pub(crate) struct KeptCounters {
 }
 
 /// A group that was there in an earlier reading.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GoneGroup {
     pub(crate) name: Name,
     /// Its last position that was seen.
@@ -42,15 +43,30 @@ pub(crate) struct GoneGroup {
 /// The groups that came and went, of one stream.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GroupChanges {
-    pub(crate) counts: GroupChangeCounts,
     /// True once the stream was read, so that a group that appears is new.
     has_read: bool,
+    seen: MostlyDefault<SeenChanges>,
+}
+
+/// What was seen of a stream that has other groups than those that it has always had.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct SeenChanges {
+    counts: GroupChangeCounts,
     /// Number of groups that are not reported, in the last reading.
     others: u64,
     gone: Vec<GoneGroup>,
 }
 
 impl GroupChanges {
+    pub(crate) fn counts(&self) -> GroupChangeCounts {
+        self.seen.get().map_or_else(GroupChangeCounts::default, |seen| seen.counts)
+    }
+
+    /// Counts a group that was destroyed and created again between two readings.
+    pub(crate) fn note_recreated(&mut self) {
+        self.seen.change(|seen| seen.counts.recreated += 1);
+    }
+
     /// Takes the groups that are not reported any more, each with its last position. They were destroyed, unless they may
     /// be among those that a limit or the configuration leaves out.
     pub(crate) fn note_absent(
@@ -60,36 +76,47 @@ impl GroupChanges {
         at: Duration,
     ) {
         let others = info.map_or(0, |info| info.group_count.saturating_sub(info.groups.len() as u64));
-        self.gone.retain(|gone| at.saturating_sub(gone.gone_at) < MEMORY);
-        if others > self.others {
+        let mut absent = absent.peekable();
+        if self.seen.get().is_none() && absent.peek().is_none() {
             return;
         }
-        for (name, position, counters) in absent {
-            self.counts.destroyed += 1;
-            if self.gone.len() < MAX_GONE {
-                self.gone.push(GoneGroup { name, position, counters, gone_at: at });
+        self.seen.change(|seen| {
+            seen.gone.retain(|gone| at.saturating_sub(gone.gone_at) < MEMORY);
+            if others > seen.others {
+                return;
             }
-        }
+            for (name, position, counters) in absent {
+                seen.counts.destroyed += 1;
+                if seen.gone.len() < MAX_GONE {
+                    seen.gone.push(GoneGroup { name, position, counters, gone_at: at });
+                }
+            }
+        });
     }
 
     /// Takes a group that was not reported before. Returns it as it was, if it was destroyed.
     pub(crate) fn note_new(&mut self, name: &Name, info: &StreamInfo) -> Option<GoneGroup> {
-        let found = self.gone.iter().position(|gone| gone.name == *name);
-        let gone = found.map(|at| self.gone.swap_remove(at));
         let others = info.group_count.saturating_sub(info.groups.len() as u64);
-        match gone {
-            Some(_) => self.counts.recreated += 1,
-            // It may have been left out before.
-            None if !self.has_read || others < self.others => {}
-            None => self.counts.created += 1,
-        }
-        gone
+        self.seen.change(|seen| {
+            let found = seen.gone.iter().position(|gone| gone.name == *name);
+            let gone = found.map(|at| seen.gone.swap_remove(at));
+            match gone {
+                Some(_) => seen.counts.recreated += 1,
+                // It may have been left out before.
+                None if !self.has_read || others < seen.others => {}
+                None => seen.counts.created += 1,
+            }
+            gone
+        })
     }
 
     /// Ends a reading.
     pub(crate) fn end(&mut self, info: &StreamInfo) {
         self.has_read = true;
-        self.others = info.group_count.saturating_sub(info.groups.len() as u64);
+        let others = info.group_count.saturating_sub(info.groups.len() as u64);
+        if self.seen.get().map_or(0, |seen| seen.others) != others {
+            self.seen.change(|seen| seen.others = others);
+        }
     }
 }
 
@@ -187,7 +214,7 @@ mod tests {
             }
             changes.end(&info);
             before = names.to_vec();
-            let GroupChangeCounts { created, destroyed, recreated } = changes.counts;
+            let GroupChangeCounts { created, destroyed, recreated } = changes.counts();
             [created, destroyed, recreated]
         });
         counts.collect()

@@ -7,8 +7,8 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use crate::compact::{Micros, MostlyDefault};
 use crate::pending_cache::PelHead;
-use crate::poll_time::PollTime;
 use crate::question::PendingEntry;
 use crate::report::{GroupStatus, HistoryCoverage, Lag, Status};
 use crate::rhythm::Rhythm;
@@ -73,6 +73,11 @@ impl Sample {
         }
     }
 
+    /// Returns the time by which the node's clock is ahead of the caller's.
+    fn clock_offset(&self) -> Duration {
+        self.node_time.saturating_sub(self.at)
+    }
+
     fn consumer_count(&self) -> u32 {
         u32::try_from(self.consumers).unwrap_or(u32::MAX)
     }
@@ -96,50 +101,83 @@ pub(super) enum ConsumerActivity {
     Unknown,
 }
 
+/// The activity of consumers when it was last known, in half the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct NotedActivity(
+    /// Idle time in milliseconds; the two largest numbers are the activities without one.
+    u64,
+);
+
+impl NotedActivity {
+    const UNKNOWN: u64 = u64::MAX;
+    const NO_CONSUMERS: u64 = u64::MAX - 1;
+
+    fn of(activity: ConsumerActivity) -> Self {
+        Self(match activity {
+            ConsumerActivity::NoConsumers => Self::NO_CONSUMERS,
+            ConsumerActivity::IdleFor(idle) => millis(idle).min(Self::NO_CONSUMERS - 1),
+            ConsumerActivity::Unknown => Self::UNKNOWN,
+        })
+    }
+
+    fn get(self) -> ConsumerActivity {
+        match self.0 {
+            Self::NO_CONSUMERS => ConsumerActivity::NoConsumers,
+            Self::UNKNOWN => ConsumerActivity::Unknown,
+            idle_ms => ConsumerActivity::IdleFor(Duration::from_millis(idle_ms)),
+        }
+    }
+}
+
 /// The history of one group, by the caller's monotonic clock.
 #[derive(Clone, Debug)]
 pub(super) struct History {
-    began: Duration,
+    began: Micros,
     position: StreamId,
     /// Time at which the group was last seen to have been delivered entries, by the second reading at the earliest.
-    delivered_at: Option<PollTime>,
+    delivered_at: Option<Micros>,
     /// Time since which entries have waited and the group has not moved.
-    pub(super) waiting_since: Option<Duration>,
+    waiting_since: Option<Micros>,
     /// Time for which they had waited then, if the first reading proves that.
     waited_before_ms: u64,
-    /// Pauses that the group usually makes.
-    pub(super) rhythm: Rhythm,
     /// True if the group appeared, in a stream that was known before, when the history began.
     has_appeared: bool,
     /// True once the group was seen with nothing to read.
     was_caught_up: bool,
     /// True once the group was seen with nothing pending.
     had_nothing_pending: bool,
-    pending: u64,
-    consumers: u32,
-    /// Last time at which the PEL had become smaller.
-    pub(super) acknowledged_at: Option<Duration>,
     status: Status,
+    consumers: u32,
+    pending: u64,
+    /// Last time at which the PEL had become smaller.
+    acknowledged_at: Option<Micros>,
     /// Time at which the status began, by the node's clock.
     status_since_ms: u64,
-    /// The status before a restart, until it is there again or is known to have ended.
-    restored: Option<Box<DatedStatus>>,
     /// The oldest pending entry when it was last known.
-    pub(super) oldest_pending: Option<TrackedPending>,
+    oldest_pending: Option<Box<TrackedPending>>,
     /// The activity when it was last known.
-    pub(super) activity: ConsumerActivity,
-    lost: u64,
-    /// Time by which the node's clock is ahead of the caller's.
-    clock_offset: Duration,
-    /// Last time at which last-delivered-id moved backwards.
-    pub(super) rewound_at: Option<Duration>,
-    /// Last time at which entries were lost.
-    pub(super) lost_at: Option<Duration>,
+    activity: NotedActivity,
     /// The time at which the node's clock had not jumped ahead, within the window, and its offset then.
     clock_basis_ms: (u64, u64),
     /// Lags since the group was last caught up, the oldest first. All but the first are within the window; the first
     /// is the last one before it.
     points: Timeline<LagPoint, GAPS>,
+    rare: MostlyDefault<RareHistory>,
+}
+
+/// What the histories of few groups have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct RareHistory {
+    /// Pauses that the group usually makes.
+    rhythm: Rhythm,
+    /// The status before a restart, until it is there again or is known to have ended.
+    restored: Option<DatedStatus>,
+    /// A number that rises whenever the group loses entries.
+    lost: u64,
+    /// Last time at which entries were lost.
+    lost_at: Option<Micros>,
+    /// Last time at which last-delivered-id moved backwards.
+    rewound_at: Option<Micros>,
 }
 
 /// A condition that is the status of a group, and the time at which it began, by the node's clock.
@@ -155,7 +193,7 @@ pub struct DatedStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TrackedPending {
     pub(super) entry: PendingEntry,
-    pub(super) since: Duration,
+    pub(super) since: Micros,
 }
 
 /// The lag at one time, and what it is compared with.
@@ -176,35 +214,31 @@ impl LagPoint {
 impl History {
     pub(super) fn begin(sample: &Sample, window: Duration) -> Self {
         let mut history = Self {
-            began: sample.at,
+            began: Micros::from(sample.at),
             position: sample.position,
             delivered_at: None,
             waiting_since: None,
             waited_before_ms: 0,
-            rhythm: Rhythm::default(),
             has_appeared: false,
             was_caught_up: false,
             had_nothing_pending: false,
-            pending: sample.pending,
-            consumers: sample.consumer_count(),
-            acknowledged_at: None,
             status: Status::Unknown,
+            consumers: sample.consumer_count(),
+            pending: sample.pending,
+            acknowledged_at: None,
             status_since_ms: millis(sample.node_time),
-            restored: None,
             oldest_pending: None,
-            activity: sample.activity,
-            lost: sample.lost,
-            clock_offset: sample.node_time.saturating_sub(sample.at),
-            rewound_at: None,
-            lost_at: None,
-            clock_basis_ms: (millis(sample.at), millis(sample.node_time.saturating_sub(sample.at))),
+            activity: NotedActivity::of(sample.activity),
+            clock_basis_ms: (millis(sample.at), millis(sample.clock_offset())),
             points: Timeline::default(),
+            rare: MostlyDefault::default(),
         };
+        history.rare.change(|rare| rare.lost = sample.lost);
         history.note(sample, window);
         history.waited_before_ms = millis(sample.proven_wait);
         if sample.pending > 0 && sample.activity != ConsumerActivity::NoConsumers {
             // The consumers may have acknowledged until now.
-            history.acknowledged_at = Some(sample.at);
+            history.acknowledged_at = Some(Micros::from(sample.at));
         }
         history
     }
@@ -218,26 +252,27 @@ impl History {
             self.note_appearance();
             return;
         }
-        let clock_offset = sample.node_time.saturating_sub(now);
+        let clock_offset = sample.clock_offset();
         // The node's clock may have been set back.
         self.status_since_ms = self.status_since_ms.min(millis(sample.node_time));
         let is_basis_old = now.saturating_sub(Duration::from_millis(self.clock_basis_ms.0)) >= window;
         if is_basis_old || clock_offset <= self.clock_basis() + window / 4 {
             self.clock_basis_ms = (millis(now), millis(clock_offset));
         }
-        let has_acknowledged = sample.shows_acknowledgement(self.pending, self.consumers);
-        for (happened, last_time) in [
-            (was_rewound, &mut self.rewound_at),
-            (sample.lost > self.lost, &mut self.lost_at),
-            (has_acknowledged, &mut self.acknowledged_at),
-        ] {
-            *last_time = if happened { Some(now) } else { *last_time };
+        if sample.shows_acknowledgement(self.pending, self.consumers) {
+            self.acknowledged_at = Some(Micros::from(now));
         }
-        self.note_pause(sample, window);
+        self.note_rare(sample, was_rewound, window);
+        if sample.position > self.position {
+            self.delivered_at = Some(Micros::from(now));
+        }
+        if sample.position != self.position {
+            self.waited_before_ms = 0;
+        }
         self.waiting_since = match self.waiting_since {
             _ if !sample.is_behind() => None,
             Some(since) if sample.position == self.position => Some(since),
-            _ => Some(now),
+            _ => Some(Micros::from(now)),
         };
         if self.waiting_since.is_none() {
             self.waited_before_ms = 0;
@@ -247,8 +282,8 @@ impl History {
         self.note_oldest_pending(sample);
         self.note_activity(sample.activity);
         self.note_point(sample, window);
-        (self.position, self.lost, self.clock_offset) = (sample.position, sample.lost, clock_offset);
-        (self.pending, self.consumers) = (sample.pending, sample.consumer_count());
+        (self.position, self.pending, self.consumers) =
+            (sample.position, sample.pending, sample.consumer_count());
     }
 
     /// Returns true if the samples of the last window show the same.
@@ -264,14 +299,15 @@ impl History {
     /// Returns true if a condition may begin or end while nothing but time changes, after nothing has changed for more than
     /// a window.
     pub(super) fn waits_for_time(&self, now: Duration, window: Duration) -> bool {
-        let pause = self.rhythm.longest_pause(now);
+        let rare = self.rare.value();
+        let pause = rare.rhythm.longest_pause(now);
         let is_in_rhythm = !pause.is_zero() && self.waited(now) <= 2 * pause;
         // Consumers that are not reported may have been active.
-        let is_active = match self.activity {
+        let is_active = match self.activity() {
             ConsumerActivity::IdleFor(idle) => idle < window + window / 4,
             ConsumerActivity::NoConsumers | ConsumerActivity::Unknown => false,
         };
-        self.restored.is_some() || self.waiting_since.is_some() && (is_in_rhythm || is_active)
+        rare.restored.is_some() || self.waiting_since.is_some() && (is_in_rhythm || is_active)
     }
 
     /// Returns the number of consumers in the last reading.
@@ -283,11 +319,11 @@ impl History {
     /// between, and while the server was away no consumer could read. The position of the group and the events that
     /// were seen stay valid.
     pub(super) fn interrupt(&mut self, now: Duration) {
-        self.began = now;
+        self.began = Micros::from(now);
         (self.waiting_since, self.oldest_pending) = (None, None);
         (self.was_caught_up, self.had_nothing_pending, self.has_appeared) = (false, false, false);
-        self.rhythm.interrupt();
-        self.activity = ConsumerActivity::Unknown;
+        self.rare.change(|rare| rare.rhythm.interrupt());
+        self.activity = NotedActivity::of(ConsumerActivity::Unknown);
         self.points.clear();
     }
 
@@ -308,14 +344,18 @@ impl History {
 
     /// Returns the status with the time since which it has been the group's.
     pub(super) fn dated(&mut self, status: GroupStatus, node_time: Duration) -> GroupStatus {
+        let is_known = status.coverage == HistoryCoverage::Complete;
         if self.status != status.status() {
             self.status = status.status();
-            let before = self.restored.take_if(|before| before.status == self.status);
-            self.status_since_ms = millis(before.map_or(node_time, |before| before.since.min(node_time)));
+            let restored = self.rare.value().restored.filter(|before| before.status == self.status);
+            self.status_since_ms = millis(restored.map_or(node_time, |before| before.since.min(node_time)));
+            if restored.is_some() {
+                self.rare.change(|rare| rare.restored = None);
+            }
         }
         // A lesser condition may be known sooner than the one before the restart.
-        if status.coverage == HistoryCoverage::Complete {
-            self.restored = None;
+        if is_known && self.rare.get().is_some() {
+            self.rare.change(|rare| rare.restored = None);
         }
         GroupStatus { since: Some(Duration::from_millis(self.status_since_ms).into()), ..status }
     }
@@ -323,13 +363,48 @@ impl History {
     /// Returns the status if it is a condition: the present one, or while that is not known, the one before a restart.
     pub(super) fn condition(&self) -> Option<DatedStatus> {
         let present = DatedStatus { status: self.status, since: Duration::from_millis(self.status_since_ms) };
-        let status = self.restored.as_deref().copied().unwrap_or(present);
+        let status = self.rare.value().restored.unwrap_or(present);
         status.status.is_condition().then_some(status)
     }
 
-    /// Takes the status before a restart.
-    pub(super) fn restore_status(&mut self, before: DatedStatus) {
-        self.restored = Some(Box::new(before));
+    /// Takes what was known before a restart: the pauses that the group makes, and its status if that was a condition.
+    pub(super) fn restore(&mut self, rhythm: Rhythm, status: Option<DatedStatus>) {
+        self.rare.change(|rare| (rare.rhythm, rare.restored) = (rhythm, status));
+    }
+
+    /// Returns the pauses that the group usually makes.
+    pub(super) fn rhythm(&self) -> Rhythm {
+        self.rare.value().rhythm
+    }
+
+    /// Returns the time since which entries have waited and the group has not moved.
+    pub(super) fn waiting_since(&self) -> Option<Duration> {
+        self.waiting_since.map(Micros::get)
+    }
+
+    /// Returns the last time at which the PEL had become smaller.
+    pub(super) fn acknowledged_at(&self) -> Option<Duration> {
+        self.acknowledged_at.map(Micros::get)
+    }
+
+    /// Returns the last time at which last-delivered-id moved backwards.
+    pub(super) fn rewound_at(&self) -> Option<Duration> {
+        self.rare.get()?.rewound_at.map(Micros::get)
+    }
+
+    /// Returns the last time at which entries were lost.
+    pub(super) fn lost_at(&self) -> Option<Duration> {
+        self.rare.get()?.lost_at.map(Micros::get)
+    }
+
+    /// Returns the oldest pending entry when it was last known.
+    pub(super) fn oldest_pending(&self) -> Option<&TrackedPending> {
+        self.oldest_pending.as_deref()
+    }
+
+    /// Returns the activity when it was last known.
+    pub(super) fn activity(&self) -> ConsumerActivity {
+        self.activity.get()
     }
 
     /// Returns the time by which the node's clock was set ahead within the window, as of a reading.
@@ -343,7 +418,7 @@ impl History {
 
     /// Returns the time since the last delivery that was seen, at `now`.
     pub(super) fn last_delivery_age(&self, now: Duration) -> Option<Duration> {
-        self.delivered_at.map(|at| now.saturating_sub(at.get()))
+        self.delivered_at.map(|at| at.until(now))
     }
 
     /// Notes that the group appeared in a stream that was known before.
@@ -354,50 +429,66 @@ impl History {
     /// Returns the time since the group appeared, at `now`; `None` if it was there at the first reading, or if polls were
     /// interrupted since.
     pub(super) fn time_since_appearance(&self, now: Duration) -> Option<Duration> {
-        self.has_appeared.then(|| now.saturating_sub(self.began))
+        self.has_appeared.then(|| self.began.until(now))
     }
 
     /// Returns the time for which entries have waited at `now` without a delivery; zero if none wait.
     pub(super) fn waited(&self, now: Duration) -> Duration {
-        let waited = |since| now.saturating_sub(since) + Duration::from_millis(self.waited_before_ms);
+        let waited = |since: Micros| since.until(now) + Duration::from_millis(self.waited_before_ms);
         self.waiting_since.map_or(Duration::ZERO, waited)
+    }
+
+    /// Notes what happens to few groups.
+    fn note_rare(&mut self, sample: &Sample, was_rewound: bool, window: Duration) {
+        let before = self.rare.value();
+        let (mut rare, now) = (before, Micros::from(sample.at));
+        if was_rewound {
+            rare.rewound_at = Some(now);
+        }
+        if sample.lost > rare.lost {
+            rare.lost_at = Some(now);
+        }
+        rare.lost = sample.lost;
+        self.note_pause(&mut rare.rhythm, sample, window);
+        if rare != before {
+            self.rare.change(|value| *value = rare);
+        }
     }
 
     /// Learns from a delivery that ends a pause. Shorter pauses than half the window make no difference. The group
     /// catches up when it reaches what waited last, since more may have been added after the read.
-    fn note_pause(&mut self, sample: &Sample, window: Duration) {
+    fn note_pause(&self, rhythm: &mut Rhythm, sample: &Sample, window: Duration) {
         let pause = self.waited(sample.at);
-        if sample.position > self.position {
-            self.delivered_at = Some(PollTime::of(sample.at));
+        if sample.position > self.position && pause > window / 2 && sample.shows_read_after(pause) {
+            rhythm.note_pause(pause, self.points.last().map_or(sample.newest, |(_, last)| last.newest));
         }
-        if sample.position != self.position {
-            if sample.position > self.position && pause > window / 2 && sample.shows_read_after(pause) {
-                let newest = self.points.last().map_or(sample.newest, |(_, last)| last.newest);
-                self.rhythm.note_pause(pause, newest);
-            }
-            self.waited_before_ms = 0;
-        }
-        self.rhythm.note_position(sample.position, sample.at);
+        rhythm.note_position(sample.position, sample.at);
     }
 
     fn note_oldest_pending(&mut self, sample: &Sample) {
-        self.oldest_pending = match sample.oldest_pending {
+        let entry = match sample.oldest_pending {
             PelHead::Unknown => return,
-            PelHead::Empty => None,
-            PelHead::Entry(entry) => {
-                let is_same = |tracked: &TrackedPending| {
-                    (tracked.entry.id, tracked.entry.deliveries) == (entry.id, entry.deliveries)
-                };
-                let since = self.oldest_pending.filter(is_same).map_or(sample.at, |tracked| tracked.since);
-                Some(TrackedPending { entry, since })
+            PelHead::Empty => {
+                self.oldest_pending = None;
+                return;
             }
+            PelHead::Entry(entry) => entry,
         };
+        let new = TrackedPending { entry, since: Micros::from(sample.at) };
+        match &mut self.oldest_pending {
+            Some(tracked) => {
+                let PendingEntry { id, deliveries, .. } = tracked.entry;
+                let is_same = (id, deliveries) == (entry.id, entry.deliveries);
+                **tracked = if is_same { TrackedPending { since: tracked.since, ..new } } else { new };
+            }
+            None => self.oldest_pending = Some(Box::new(new)),
+        }
     }
 
     /// Unknown activity, as after a poll that timed out, keeps the last known one, if that can still hold.
     fn note_activity(&mut self, activity: ConsumerActivity) {
-        if activity != ConsumerActivity::Unknown || self.activity == ConsumerActivity::NoConsumers {
-            self.activity = activity;
+        if activity != ConsumerActivity::Unknown || self.activity() == ConsumerActivity::NoConsumers {
+            self.activity = NotedActivity::of(activity);
         }
     }
 
@@ -435,12 +526,12 @@ pub(super) struct HistoryWindow<'a> {
 impl HistoryWindow<'_> {
     /// Returns true if the history covers the window.
     pub(super) fn is_complete(&self) -> bool {
-        self.has_lasted(self.history.began)
+        self.has_lasted(self.history.began.get())
     }
 
     /// Returns the time until the history covers the window.
     pub(super) fn remaining(&self) -> Duration {
-        let covered = self.sample.at.saturating_sub(self.history.began);
+        let covered = self.history.began.until(self.sample.at);
         with_tolerance(self.window).saturating_sub(covered)
     }
 
@@ -462,7 +553,7 @@ impl HistoryWindow<'_> {
 
     /// Returns true if the present pause is not much longer than others of this group, which it ended by itself.
     pub(super) fn is_in_rhythm(&self) -> bool {
-        self.history.waited(self.sample.at) <= 2 * self.history.rhythm.longest_pause(self.sample.at)
+        self.history.waited(self.sample.at) <= 2 * self.history.rhythm().longest_pause(self.sample.at)
     }
 
     /// Returns true if a condition that began at `since` has lasted for the window.
@@ -473,7 +564,7 @@ impl HistoryWindow<'_> {
     /// Returns true if an idle time is as long as the window, whatever the node's clock did meanwhile. A reading that was
     /// late shows the same as a clock that jumped: an idle time that is longer by as much.
     pub(super) fn is_idle_long(&self, idle: Duration) -> bool {
-        let jump = self.history.clock_offset.saturating_sub(self.history.clock_basis());
+        let jump = self.sample.clock_offset().saturating_sub(self.history.clock_basis());
         self.is_long(idle.saturating_sub(jump))
     }
 
@@ -541,6 +632,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_activity_takes_eight_bytes() {
+        let longest = Duration::from_millis(u64::MAX - 2);
+        for (activity, noted) in [
+            (ConsumerActivity::NoConsumers, ConsumerActivity::NoConsumers),
+            (ConsumerActivity::Unknown, ConsumerActivity::Unknown),
+            (ConsumerActivity::IdleFor(Duration::ZERO), ConsumerActivity::IdleFor(Duration::ZERO)),
+            (ConsumerActivity::IdleFor(longest), ConsumerActivity::IdleFor(longest)),
+            (ConsumerActivity::IdleFor(Duration::MAX), ConsumerActivity::IdleFor(longest)),
+        ] {
+            assert_eq!(NotedActivity::of(activity).get(), noted);
+        }
+        assert_eq!(size_of::<NotedActivity>(), 8);
+    }
+
     /// Returns a history of polls over three windows, the n-th of which found the lag n.
     fn polled_every(interval: Duration, window: Duration) -> History {
         let mut history = History::begin(&sample(Duration::ZERO, Lag::Exact(1)), window);
@@ -557,7 +663,7 @@ mod tests {
         let restored = DatedStatus { status: Status::Stalled, since: before };
         for (known, since) in [(Status::Stalled, before), (Status::Lagging, now), (Status::Ok, now)] {
             let mut history = polled_every(Duration::from_secs(10), WINDOW);
-            history.restore_status(restored);
+            history.restore(Rhythm::default(), Some(restored));
             let unknown = history.dated(Status::Unknown.into(), now).since;
             assert_eq!(unknown, Some(Duration::from_secs(1_700_000_000).into()), "since the first poll");
             assert_eq!(history.condition(), Some(restored), "another restart");
@@ -579,7 +685,7 @@ mod tests {
             [(Status::Abandoned, restored.since), (Status::Stuck, now), (Status::Ok, now + s(9))]
         {
             let mut history = polled_every(s(10), WINDOW);
-            history.restore_status(restored);
+            history.restore(Rhythm::default(), Some(restored));
             assert_eq!(history.dated(partial, now).since, Some(now.into()));
             assert_eq!(history.condition(), Some(restored), "another restart");
             assert_eq!(history.dated(known.into(), now + s(9)).since, Some(since.into()), "{known:?}");
@@ -719,7 +825,7 @@ mod tests {
     fn a_group_that_is_caught_up_has_no_points() {
         let mut history = polled_every(Duration::from_secs(10), WINDOW);
         history.note(&sample(WINDOW * 4, Lag::Exact(0)), WINDOW);
-        assert_eq!((history.points.len(), history.waiting_since), (0, None));
+        assert_eq!((history.points.len(), history.waiting_since()), (0, None));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::compact::Count;
+use crate::compact::{Count, Micros};
 use crate::report::{HeldFor, SafeTrim, StreamHolder};
 use crate::retention::WasTrimmed;
 use crate::snapshot::{GroupInfo, StreamInfo};
@@ -91,7 +91,7 @@ impl TrimBound {
 
 /// The group that holds a stream, over polls.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct HolderHistory(Option<(Name, Duration)>);
+pub(crate) struct HolderHistory(Option<(Name, Micros)>);
 
 impl HolderHistory {
     /// Takes the bound of a reading at `time`, by the node's clock, and returns it for the report. What is not known
@@ -100,12 +100,12 @@ impl HolderHistory {
         let holder = bound.holder.map(|(at, held_for)| {
             let group = &info.groups[at].name;
             let since = match &self.0 {
-                Some((before, since)) if before == group => info.time.min(*since),
+                Some((before, since)) if before == group => info.time.min(since.get()),
                 _ => info.time,
             };
             StreamHolder { group: group.clone(), since: since.into(), held_for }
         });
-        self.0 = holder.as_ref().map(|holder| (holder.group.clone(), holder.since.get()));
+        self.0 = holder.as_ref().map(|holder| (holder.group.clone(), holder.since));
         SafeTrim { min_id: bound.min_id, entries: entries.map(Count::from), holder }
     }
 }

@@ -30,7 +30,6 @@ pub mod memory;
 mod open;
 mod pending_cache;
 mod plan;
-mod poll_time;
 pub mod question;
 #[cfg(feature = "random")]
 mod random;

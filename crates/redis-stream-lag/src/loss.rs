@@ -23,6 +23,7 @@
 //! A group that reads often loses and reads past most entries unseen. That it loses is visible from its position: it
 //! stands before or at the first entry while trimming goes on.
 
+use crate::compact::{CompactId, Count, MostlyDefault};
 use crate::from_bounds;
 use crate::loss_share::{GroupProgress, ShareReading};
 use crate::snapshot::{EntriesReadMeaning, GroupInfo, StreamInfo};
@@ -64,55 +65,69 @@ fn not_ahead(added: u64, lag: u64) -> i128 {
 /// The losses of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Losses {
-    /// Number of entries lost since the group was first seen, at least.
-    pub(crate) entries: u64,
     basis: Option<LossBasis>,
-    /// A reading that shows a loss and waits to be confirmed. Boxed, since hardly any group has one.
-    unconfirmed: Option<Box<LossReading>>,
+    found: MostlyDefault<FoundLosses>,
+}
+
+/// What is found out about a group that loses entries, or seems to. Most groups have none of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct FoundLosses {
+    /// Number of entries lost since the group was first seen, at least.
+    entries: u64,
+    /// A reading that shows a loss and waits to be confirmed.
+    unconfirmed: Option<LossReading>,
     /// True if a loss was seen that could not be confirmed, and no reading since was certain.
-    pub(crate) is_uncertain: bool,
+    is_uncertain: bool,
     /// Number of certain readings in which the group stood before or at the first entry and trimming had gone on.
     readings_at_front: u64,
+    /// The highest position since the basis, in readings that show no losses.
+    furthest: Option<CompactId>,
 }
 
 /// The state that later readings are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LossBasis {
     last: LastReading,
-    /// The highest position since, in readings that show no losses. A group that was seen there and stands lower again was
-    /// set back.
-    furthest: StreamId,
     /// The rank of the last position.
-    rank: Option<u64>,
+    rank: Option<Count>,
     /// True if entries-read is known to equal the rank.
     entries_read_is_rank: bool,
     /// Losses up to this rank are counted.
     counted_to: u64,
     /// Number of entries with higher ranks that were gone already, or are counted.
     counted_above: u64,
-    /// The entries missing above the position when losses were last counted.
-    missing: Option<i64>,
+    /// The entries missing above the position when losses were last counted, if that is known.
+    missing: i64,
+    is_missing_known: bool,
 }
 
 /// The values of the last reading that later ones are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LastReading {
     position: StreamId,
-    entries_read: Option<u64>,
+    entries_read: Option<Count>,
     added: u64,
     lag: u64,
     removed: u64,
     /// True if no entry above the first one was deleted.
     is_removed_to: bool,
     is_overtaken: bool,
-    first: Option<StreamId>,
+    first: Option<CompactId>,
 }
 
 impl LastReading {
     fn of(reading: &LossReading) -> Self {
-        let &LossReading { position, entries_read, added, lag, removed, is_overtaken, first, .. } = reading;
-        let is_removed_to = reading.removed_to.is_some();
-        Self { position, entries_read, added, lag, removed, is_removed_to, is_overtaken, first }
+        let &LossReading { position, added, lag, removed, is_overtaken, .. } = reading;
+        Self {
+            position,
+            entries_read: reading.entries_read.map(Count::from),
+            added,
+            lag,
+            removed,
+            is_removed_to: reading.removed_to.is_some(),
+            is_overtaken,
+            first: reading.first.map(CompactId::from),
+        }
     }
 
     /// Returns the rank up to which all entries are gone.
@@ -167,7 +182,9 @@ impl LossReading {
     /// Returns true if entries were certainly trimmed since `before`: its first entry is gone, and XDEL did not remove it.
     fn was_trimmed_since(&self, before: &LastReading) -> bool {
         match before.first {
-            Some(first) => self.first != Some(first) && first > self.max_deleted,
+            Some(first) => {
+                self.first.map(CompactId::from) != Some(first) && first > CompactId::from(self.max_deleted)
+            }
             None => self.removed > before.removed && self.max_deleted == StreamId::MIN,
         }
     }
@@ -176,7 +193,7 @@ impl LossReading {
     /// exactly if it read.
     fn continues(&self, before: &LastReading) -> bool {
         let has_moved = self.position > before.position;
-        match (before.entries_read, self.entries_read) {
+        match (before.entries_read, self.entries_read.map(Count::from)) {
             (Some(read_before), Some(read)) => {
                 self.position >= before.position
                     && if has_moved { read > read_before } else { read == read_before }
@@ -189,15 +206,35 @@ impl LossReading {
 }
 
 impl Losses {
+    /// Returns the number of entries lost since the group was first seen, at least.
+    pub(crate) fn entries(&self) -> u64 {
+        self.found.get().map_or(0, |found| found.entries)
+    }
+
+    /// Returns true if a loss was seen that could not be confirmed, and no reading since was certain.
+    pub(crate) fn is_uncertain(&self) -> bool {
+        self.found.get().is_some_and(|found| found.is_uncertain)
+    }
+
+    /// Notes that a loss was seen that could not be confirmed.
+    pub(crate) fn note_uncertain(&mut self) {
+        self.found.change(|found| found.is_uncertain = true);
+    }
+
     /// Takes a reading. Returns true if it shows a loss that is not confirmed yet.
     pub(crate) fn note(&mut self, reading: &LossReading) -> bool {
-        let suspect = self.unconfirmed.take().filter(|suspect| suspect.position == reading.position);
-        if let Some(suspect) = suspect.filter(|suspect| suspect.entries_read == reading.entries_read) {
+        let suspect = self.found.get().and_then(|found| found.unconfirmed);
+        let is_same = |suspect: &LossReading| {
+            (suspect.position, suspect.entries_read) == (reading.position, reading.entries_read)
+        };
+        match suspect {
             // The group stands where it stood before the stream was read that time.
-            self.count(&suspect);
+            Some(suspect) if is_same(&suspect) => self.count(&suspect),
+            Some(_) => self.found.change(|found| found.unconfirmed = None),
+            None => {}
         }
         if self.shows_loss(reading) {
-            self.unconfirmed = Some(Box::new(*reading));
+            self.found.change(|found| found.unconfirmed = Some(*reading));
             return true;
         }
         self.advance(reading);
@@ -206,44 +243,60 @@ impl Losses {
 
     /// Takes a reading that is certain, and counts the loss that it shows.
     pub(crate) fn count(&mut self, reading: &LossReading) {
-        (self.unconfirmed, self.is_uncertain) = (None, false);
-        if self.basis.is_some_and(|basis| reading.was_trimmed_since(&basis.last)) && reading.is_at_front {
-            self.readings_at_front += 1;
+        let was_trimmed = self.basis.is_some_and(|basis| reading.was_trimmed_since(&basis.last));
+        let is_at_front = was_trimmed && reading.is_at_front;
+        if is_at_front || self.found.get().is_some() {
+            self.found.change(|found| {
+                (found.unconfirmed, found.is_uncertain) = (None, false);
+                found.readings_at_front += u64::from(is_at_front);
+            });
         }
         self.advance(reading);
     }
 
     fn advance(&mut self, reading: &LossReading) {
-        let Some(basis) = &mut self.basis else {
-            self.basis = Some(LossBasis::begin(reading));
-            return;
+        let lost = match &mut self.basis {
+            Some(basis) if is_continued(basis, self.found.get(), reading) => {
+                let lost = basis.lost_at(reading);
+                basis.advance(reading, lost);
+                lost
+            }
+            basis => {
+                *basis = Some(LossBasis::begin(reading));
+                None
+            }
         };
-        if !basis.is_continued_by(reading) {
-            *basis = LossBasis::begin(reading);
-            return;
+        if lost.is_some_and(|lost| lost > 0) || self.found.get().is_some() {
+            self.found.change(|found| {
+                found.entries += lost.unwrap_or(0);
+                found.furthest = None;
+            });
         }
-        let lost = basis.lost_at(reading);
-        self.entries += lost.unwrap_or(0);
-        basis.advance(reading, lost);
     }
 
     /// Takes the position of a group in a reading that shows no losses, since its lag or the server's counters are unknown.
     pub(crate) fn note_position(&mut self, position: StreamId) {
-        self.unconfirmed.take_if(|suspect| suspect.position != position);
-        self.basis = self.basis.filter(|basis| basis.furthest <= position);
-        if let Some(basis) = &mut self.basis {
-            basis.furthest = position;
+        let found = self.found.get();
+        self.basis = self.basis.filter(|basis| furthest(basis, found) <= CompactId::from(position));
+        let is_ahead =
+            self.basis.filter(|basis| basis.last.position < position).map(|_| CompactId::from(position));
+        if is_ahead.is_some() || found.is_some() {
+            self.found.change(|found| {
+                found.unconfirmed.take_if(|suspect| suspect.position != position);
+                found.furthest = is_ahead;
+            });
         }
     }
 
     /// Returns true if a reading shows a loss.
     pub(crate) fn shows_loss(&self, reading: &LossReading) -> bool {
-        self.basis.and_then(|basis| basis.lost_at(reading)).is_some_and(|lost| lost > 0)
+        let basis = self.basis.filter(|basis| is_continued(basis, self.found.get(), reading));
+        basis.and_then(|basis| basis.lost_at(reading)).is_some_and(|lost| lost > 0)
     }
 
     /// Returns a number that rises with each loss, and with each reading in which the group stood where it loses entries.
     pub(crate) fn evidence(&self) -> u64 {
-        self.entries + self.readings_at_front
+        self.found.get().map_or(0, |found| found.entries + found.readings_at_front)
     }
 
     /// Returns the reading from which the share of entries that the group loses is estimated; `None` if its rank or that
@@ -256,7 +309,7 @@ impl Losses {
     ) -> Option<ShareReading> {
         let added = info.entries_added?;
         let progress = match meaning {
-            EntriesReadMeaning::Deliveries => GroupProgress::Lost(self.entries),
+            EntriesReadMeaning::Deliveries => GroupProgress::Lost(self.entries()),
             EntriesReadMeaning::Rank => {
                 let is_intact = info.first.is_none_or(|first| info.max_deleted < Some(first));
                 let removed_to = added.checked_sub(info.length).filter(|_| is_intact)?;
@@ -268,14 +321,31 @@ impl Losses {
 
     /// Returns the same count without a basis, for readings of another stream or server.
     pub(crate) fn restarted(&self) -> Self {
-        Self { entries: self.entries, readings_at_front: self.readings_at_front, ..Self::default() }
+        let mut restarted = Self::default();
+        if let Some(&FoundLosses { entries, readings_at_front, .. }) = self.found.get() {
+            restarted
+                .found
+                .change(|found| (found.entries, found.readings_at_front) = (entries, readings_at_front));
+        }
+        restarted
     }
 
     /// Returns the distance between the group and the entries that were removed, in entries; `None` if it is unknown.
     pub(crate) fn headroom(&self) -> Option<u64> {
         let basis = self.basis?;
-        Some(basis.rank?.saturating_sub(basis.last.removed_to()?))
+        Some(basis.rank?.get().saturating_sub(basis.last.removed_to()?))
     }
+}
+
+/// Returns the highest position since the basis. A group that was seen there and stands lower again was set back.
+fn furthest(basis: &LossBasis, found: Option<&FoundLosses>) -> CompactId {
+    let position = CompactId::from(basis.last.position);
+    found.and_then(|found| found.furthest).map_or(position, |furthest| furthest.max(position))
+}
+
+/// Returns true if a reading can be a later one of the same life of the group that the basis is of.
+fn is_continued(basis: &LossBasis, found: Option<&FoundLosses>, reading: &LossReading) -> bool {
+    CompactId::from(reading.position) >= furthest(basis, found) && reading.continues(&basis.last)
 }
 
 impl LossBasis {
@@ -283,20 +353,27 @@ impl LossBasis {
         let is_rank = reading.rank.is_some() && reading.rank == reading.entries_read;
         let mut basis = Self {
             last: LastReading::of(reading),
-            furthest: reading.position,
-            rank: reading.rank,
+            rank: reading.rank.map(Count::from),
             entries_read_is_rank: is_rank && reading.meaning == EntriesReadMeaning::Rank,
             counted_to: reading.removed_to.unwrap_or(0),
             // If it is not known which ranks are gone, any of them may be among those that later turn out to be.
             counted_above: if reading.removed_to.is_some() { 0 } else { reading.removed },
-            missing: None,
+            missing: 0,
+            is_missing_known: false,
         };
-        basis.missing = basis.missing_at(reading);
+        basis.note_missing(basis.missing_at(reading));
         basis
     }
 
-    fn is_continued_by(&self, reading: &LossReading) -> bool {
-        reading.position >= self.furthest && reading.continues(&self.last)
+    /// Keeps what was known if that is not.
+    fn note_missing(&mut self, missing: Option<i64>) {
+        if let Some(missing) = missing {
+            (self.missing, self.is_missing_known) = (missing, true);
+        }
+    }
+
+    fn rank(&self) -> Option<u64> {
+        self.rank.map(Count::get)
     }
 
     /// Returns the rank of the reading's position, and whether its entries-read is known to be that rank.
@@ -309,14 +386,14 @@ impl LossBasis {
             (None, Some(_)) if has_moved && self.last.is_overtaken => corrects,
             (None, Some(_)) => corrects && self.entries_read_is_rank,
         };
-        let kept = self.rank.filter(|_| !has_moved);
+        let kept = self.rank().filter(|_| !has_moved);
         (reading.rank.or(kept).or(reading.entries_read.filter(|_| is_rank)), is_rank)
     }
 
     /// Returns the rank of the group's position in a reading without its lag.
     fn rank_of(&self, group: &GroupInfo) -> Option<u64> {
         if group.last_delivered == self.last.position {
-            return self.rank;
+            return self.rank();
         }
         let is_rank = self.entries_read_is_rank || self.last.is_overtaken;
         group.entries_read.filter(|_| is_rank)
@@ -332,16 +409,15 @@ impl LossBasis {
         i64::try_from(not_ahead(reading.added, reading.lag) - i128::from(passed)).ok()
     }
 
-    /// Returns the number of entries lost since losses were last counted; `None` if it cannot be told.
+    /// Returns the number of entries lost since losses were last counted; `None` if it cannot be told. The reading must
+    /// continue the basis.
     fn lost_at(&self, reading: &LossReading) -> Option<u64> {
-        if !self.is_continued_by(reading) {
-            return None;
-        }
         let growth = if reading.position == self.last.position {
             // Exact: what was added above the position and is not ahead was removed.
             Some(not_ahead(reading.added, reading.lag) - not_ahead(self.last.added, self.last.lag))
         } else {
-            let missing = self.missing_at(reading).zip(self.missing);
+            let before = self.is_missing_known.then_some(self.missing);
+            let missing = self.missing_at(reading).zip(before);
             missing.map(|(missing, before)| i128::from(missing) - i128::from(before))
         };
         let growth = growth.map(|growth| u64::try_from(growth).unwrap_or(0));
@@ -366,9 +442,9 @@ impl LossBasis {
                 None => self.counted_above += lost.unwrap_or(0),
             }
         }
-        self.missing = missing.or(self.missing);
-        (self.last, self.furthest) = (LastReading::of(reading), reading.position);
-        (self.rank, self.entries_read_is_rank) = (rank, is_rank);
+        self.note_missing(missing);
+        self.last = LastReading::of(reading);
+        (self.rank, self.entries_read_is_rank) = (rank.map(Count::from), is_rank);
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) enum GroupProgress {
 }
 
 /// Sums over past readings, in which each reading has less weight the older it is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LossShare {
     last: Option<ShareReading>,
     seconds: f64,
@@ -65,7 +65,7 @@ pub(crate) struct LossShare {
 }
 
 /// The intervals of about the same length.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct IntervalClass {
     intervals: f64,
     seconds: f64,

@@ -184,10 +184,10 @@ impl GroupState {
         if group.pending == 0 || self.census_turn != CensusTurn::Open {
             return false;
         }
-        let asked_at = self.cache.pending.as_ref().map(CachedOldestPending::asked_at);
+        let asked_at = self.cache.oldest_pending().map(CachedOldestPending::asked_at);
         match (self.oldest_pending, asked_at) {
             (PelHead::Entry(_), Some(asked_at)) if !self.oldest_pending_was_asked => {
-                let census = self.cache.census.as_mut();
+                let census = self.cache.census_mut();
                 if census.is_some_and(|census| census.note_unchanged(asked_at, now)) {
                     self.census_turn = CensusTurn::Over;
                 }
@@ -230,10 +230,11 @@ impl GroupState {
         now: Duration,
         timeout: Duration,
     ) {
-        if let Some(cached) = self.cache.pending.as_ref().filter(|_| !self.oldest_pending_was_asked) {
+        if let Some(known) = self.cache.pending.as_ref().filter(|_| !self.oldest_pending_was_asked) {
+            let Some(cached) = &known.oldest else { return };
             self.oldest_pending =
                 cached.current(group, consumers, now, timeout).map_or(PelHead::Unknown, PelHead::Entry);
-            self.oldest_consumer.clone_from(&self.cache.oldest_consumer);
+            self.oldest_consumer.clone_from(&known.oldest_consumer);
         }
     }
 }
@@ -250,7 +251,7 @@ impl<'a> StreamState<'a> {
         (at, timeout): (Duration, Duration),
     ) -> Self {
         let mut positions: Vec<StreamId> = info.groups.iter().map(|group| group.last_delivered).collect();
-        positions.extend(cache.held_from);
+        positions.extend(cache.held_from());
         positions.sort_unstable();
         positions.dedup();
         let is_first_reading = cache.is_new();
@@ -336,7 +337,7 @@ impl<'a> StreamState<'a> {
 
     /// Returns true if only the number of entries that can be trimmed is counted from this position, and no group's lag.
     pub(super) fn is_for_trimming(&self, position: StreamId) -> bool {
-        self.cache.held_from == Some(position)
+        self.cache.held_from() == Some(position)
             && self.info.groups.iter().all(|group| group.last_delivered != position)
     }
 
@@ -347,7 +348,7 @@ impl<'a> StreamState<'a> {
         }
         let counted_from = self.trim_bound().and_then(|bound| bound.counted_from(&self.info));
         let Some(position) = counted_from.filter(|position| self.lag(*position).is_none()) else { return };
-        self.cache.held_from = Some(position);
+        self.cache.set_held_from(Some(position));
         self.cache.scans.begin(position);
         if let Err(at) = self.positions.binary_search(&position) {
             self.positions.insert(at, position);

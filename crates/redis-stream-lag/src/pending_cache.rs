@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use crate::compact::Micros;
 use crate::holder::OldestNeeded;
 use crate::question::PendingEntry;
 use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
@@ -35,7 +36,7 @@ pub(super) struct CachedOldestPending {
     /// Size of the PEL.
     pending: u64,
     /// The node's clock before XPENDING was sent.
-    at: Duration,
+    at: Micros,
     /// Of a group whose oldest pending entry is not in the stream any more.
     trimmed: Option<Box<TrimmedPending>>,
 }
@@ -51,12 +52,12 @@ struct TrimmedPending {
 impl CachedOldestPending {
     /// `at` is the node's clock before XPENDING was sent.
     pub(super) fn new(oldest: PendingEntry, group: &GroupInfo, at: Duration) -> Self {
-        Self { oldest, pending: group.pending, at, trimmed: None }
+        Self { oldest, pending: group.pending, at: Micros::from(at), trimmed: None }
     }
 
     /// Returns the node's clock before XPENDING was sent.
     pub(super) fn asked_at(&self) -> Duration {
-        self.at
+        self.at.get()
     }
 
     /// Returns the number of pending entries below `first`, if that was counted.
@@ -90,7 +91,7 @@ impl CachedOldestPending {
     pub(super) fn may_be_current(&self, group: &GroupInfo, now: Duration) -> bool {
         let part = u32::try_from(self.oldest.id.ms % u64::from(SPREAD)).unwrap_or(0);
         let max_age = MAX_AGE + MAX_AGE * part / SPREAD;
-        let age = now.checked_sub(self.at);
+        let age = now.checked_sub(self.at.get());
         let shows_consumers =
             matches!(group.each_consumer, ConsumersReading::Open | ConsumersReading::Read(_));
         shows_consumers && group.pending == self.pending && age.is_some_and(|age| age < max_age)
@@ -108,7 +109,7 @@ impl CachedOldestPending {
         if !self.may_be_current(group, now) {
             return None;
         }
-        let since = millis(now.checked_sub(self.at)?);
+        let since = millis(now.checked_sub(self.at.get())?);
         let are_idle = consumers.iter().all(|consumer| consumer.idle_ms >= since + millis(uncertainty));
         let held: u64 = consumers.iter().map(|consumer| consumer.pending).sum();
         let idle_ms = self.oldest.idle_ms?.checked_add(since)?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::audit;
-use crate::census::{DuePage, PelReading};
+use crate::census::{Census, DuePage, PelReading};
 use crate::deleted_pending::{self, DeletedPending, MAX_LOOKED_UP};
 use crate::from_bounds::MAX_ORPHANS;
 use crate::later_pages::LaterPage;
@@ -110,7 +110,7 @@ impl QuestionPlan {
     fn ask_for_oldest_pending(&mut self, at: usize, stream: &mut StreamState<'_>, round: u32) {
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let cached = open.cache.pending.as_ref().filter(|_| open.consumers_asked_in == Some(round));
+            let cached = open.cache.oldest_pending().filter(|_| open.consumers_asked_in == Some(round));
             let may_be_current = cached.is_some_and(|cached| cached.may_be_current(group, stream.info.time));
             let is_known = group.pending == 0 || open.oldest_pending != PelHead::Unknown;
             if is_known || may_be_current || std::mem::replace(&mut open.oldest_pending_was_asked, true) {
@@ -129,7 +129,7 @@ impl QuestionPlan {
             if !begins_below || std::mem::replace(&mut open.orphans_were_asked, true) {
                 continue;
             }
-            if let Some(count) = open.cache.pending.as_ref().and_then(|cached| cached.below(first)) {
+            if let Some(count) = open.cache.oldest_pending().and_then(|cached| cached.below(first)) {
                 open.pending_below_first = Some(count);
                 continue;
             }
@@ -150,7 +150,7 @@ impl QuestionPlan {
             if !begins_below || std::mem::replace(&mut open.oldest_needed_was_asked, true) {
                 continue;
             }
-            if let Some(needed) = open.cache.pending.as_ref().and_then(|cached| cached.needed(first)) {
+            if let Some(needed) = open.cache.oldest_pending().and_then(|cached| cached.needed(first)) {
                 open.oldest_needed = needed;
                 continue;
             }
@@ -167,7 +167,7 @@ impl QuestionPlan {
             if open.deleted_pending != DeletedPending::Open {
                 continue;
             }
-            let cached = open.cache.deleted_pending.as_deref();
+            let cached = open.cache.pending.as_ref().and_then(|known| known.deleted.as_deref());
             let range = deleted_pending::range(&stream.info, &oldest);
             let known = match (range, cached) {
                 (None, _) => Some(0),
@@ -211,8 +211,7 @@ impl QuestionPlan {
             for (number, group) in stream.info.groups.iter().enumerate() {
                 let open = &mut stream.groups[number];
                 if open.wants_census(group, (stream.info.time, poll.at)) {
-                    let served_at =
-                        open.cache.census.as_ref().map_or(Duration::ZERO, |census| census.served_at());
+                    let served_at = open.cache.census().map_or(Duration::ZERO, Census::served_at);
                     turns.push((served_at, at, number));
                 }
             }
@@ -222,7 +221,8 @@ impl QuestionPlan {
             let stream = &mut poll.streams[at];
             let (info, open) = (&stream.info, &mut stream.groups[number]);
             let group = &info.groups[number];
-            let census = open.cache.census.get_or_insert_default();
+            let known = open.cache.pending.get_or_insert_default();
+            let census = known.census.get_or_insert_default();
             let is_short = census.fits_in_a_page(group.pending);
             let page = match self.is_full() {
                 true => None,
@@ -255,7 +255,7 @@ impl QuestionPlan {
             for (number, (group, open)) in stream.info.groups.iter().zip(&stream.groups).enumerate() {
                 let is_one =
                     group.each_consumer == ConsumersReading::TooMany && group.consumers <= MAX_LISTED;
-                let known = open.cache.many_consumers.as_deref();
+                let known = open.cache.many_consumers();
                 let is_due = known.is_none_or(|known| known.is_due(poll.at, many_consumers::PERIOD));
                 if is_one && is_due {
                     let turn = (known.and_then(SeldomAsked::asked_at), at, number);
@@ -266,7 +266,7 @@ impl QuestionPlan {
         let Some((_, at, number)) = next else { return };
         let stream = &mut poll.streams[at];
         let group = &stream.info.groups[number];
-        stream.groups[number].cache.many_consumers.get_or_insert_default().note_asked(poll.at);
+        stream.groups[number].cache.update_many_consumers(|many| many.note_asked(poll.at));
         let kind = QuestionKind::Consumers { group: group.name.clone() };
         self.ask(at, stream, QuestionPurpose::ManyConsumers(number), kind, group.consumers * LINE_BYTES);
     }
@@ -407,7 +407,7 @@ impl QuestionPlan {
 
     fn ask_for_loss(&mut self, at: usize, stream: &mut StreamState<'_>) {
         // A certain reading shows if an earlier loss that could not be confirmed was one.
-        let is_uncertain = stream.groups.iter().any(|open| open.cache.losses.is_uncertain);
+        let is_uncertain = stream.groups.iter().any(|open| open.cache.losses.is_uncertain());
         let is_due = is_uncertain || stream.seems_to_have_lost();
         if stream.loss_question != LossQuestion::NotAsked || !is_due {
             return;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::poll_time::PollTime;
+use crate::compact::{CompactId, Count, Micros, MostlyDefault};
 use redis_stream_core::id::StreamId;
 
 /// Number of entries that an approximate trim may leave: as many as a node of the stream holds by default.
@@ -33,11 +33,36 @@ pub(crate) struct RetentionReading {
 }
 
 /// The evidence of how a stream is trimmed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TrimEvidence {
-    before: Option<RetentionReading>,
+    before: Option<ReadingBefore>,
     /// True once a trim was seen that does not wait for groups.
     overtakes: bool,
+    trims: MostlyDefault<SeenTrims>,
+}
+
+/// What the next trim is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ReadingBefore {
+    lost: Count,
+    done: Option<DoneBefore>,
+}
+
+/// The entries that every group was done with in the reading before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DoneBefore {
+    below: CompactId,
+    max_lag: u64,
+    added: u64,
+}
+
+/// The trims that were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct SeenTrims {
+    /// Time of the last poll that saw entries being trimmed, by the caller's clock.
+    last_at: Option<Micros>,
+    /// Number of entries removed since the poll before. The whole length at the first poll of a stream that was trimmed.
+    removed_since_poll: u64,
     /// The length after the last trim, and the number of trims before it that left the same.
     last_length: Option<(u64, u32)>,
     harmless_trims: u32,
@@ -49,34 +74,71 @@ impl TrimEvidence {
         self.overtakes
     }
 
+    /// Takes the number of entries removed since the poll before, and whether they were certainly trimmed, by a poll at `at`.
+    pub(crate) fn note_removed(&mut self, removed: u64, was_trimmed: WasTrimmed, at: Duration) {
+        let was_trimmed = was_trimmed == WasTrimmed::Yes;
+        if was_trimmed || self.trims.get().is_some() {
+            self.trims.change(|trims| {
+                trims.removed_since_poll = removed;
+                if was_trimmed {
+                    trims.last_at = Some(Micros::from(at));
+                }
+            });
+        }
+    }
+
+    /// Returns the time of the last poll that saw entries being trimmed, by the caller's clock.
+    pub(crate) fn trimmed_at(&self) -> Option<Micros> {
+        self.trims.get()?.last_at
+    }
+
+    /// Returns the number of entries removed since the poll before; 0 of a stream that was never seen to be trimmed.
+    pub(crate) fn removed_since_poll(&self) -> u64 {
+        self.trims.get().map_or(0, |trims| trims.removed_since_poll)
+    }
+
     /// Takes a reading after which nothing can be compared with earlier ones.
     pub(crate) fn restart(&mut self) {
-        *self = Self { overtakes: self.overtakes, ..Self::default() };
+        self.before = None;
+        if self.trims.get().is_some() {
+            self.trims.change(|trims| (trims.last_length, trims.harmless_trims) = (None, 0));
+        }
     }
 
     /// Takes a reading. `was_trimmed` states whether entries were trimmed since the one before.
     pub(crate) fn note(&mut self, now: RetentionReading, was_trimmed: WasTrimmed) {
-        let before = self.before.replace(now);
-        let has_lost = before.is_some_and(|before| now.lost > before.lost);
+        let before = self.before.replace(ReadingBefore::of(&now));
         let (WasTrimmed::Yes, Some(before)) = (was_trimmed, before) else { return };
-        let repeats = match self.last_length {
-            Some((length, repeats)) if now.has_kept(length) => repeats + 1,
-            _ => 0,
+        self.trims.change(|trims| {
+            let repeats = match trims.last_length {
+                Some((length, repeats)) if now.has_kept(length) => repeats + 1,
+                _ => 0,
+            };
+            trims.last_length = Some((now.length, repeats));
+            // Without a trim, entries are lost to XDEL.
+            if now.lost > before.lost.get() {
+                (self.overtakes, trims.harmless_trims) = (true, 0);
+                return;
+            }
+            let left = before.done.and_then(|done| now.left_behind(&done));
+            let is_far = left.is_some_and(|left| left > NODE_ENTRIES) && !now.has_other_groups;
+            if is_far || repeats >= SAME_LENGTHS {
+                (self.overtakes, trims.harmless_trims) = (true, 0);
+            } else if now.max_lag.is_some_and(|lag| lag + 1 >= now.length) {
+                trims.harmless_trims += 1;
+                self.overtakes &= trims.harmless_trims < HARMLESS_TRIMS;
+            }
+        });
+    }
+}
+
+impl ReadingBefore {
+    fn of(reading: &RetentionReading) -> Self {
+        let done = || {
+            let &RetentionReading { done_below, max_lag, added, .. } = reading;
+            Some(DoneBefore { below: CompactId::from(done_below?), max_lag: max_lag?, added: added? })
         };
-        self.last_length = Some((now.length, repeats));
-        // Without a trim, entries are lost to XDEL.
-        if has_lost {
-            (self.overtakes, self.harmless_trims) = (true, 0);
-            return;
-        }
-        let left = before.left_behind(&now);
-        let is_far = left.is_some_and(|left| left > NODE_ENTRIES) && !now.has_other_groups;
-        if is_far || repeats >= SAME_LENGTHS {
-            (self.overtakes, self.harmless_trims) = (true, 0);
-        } else if now.max_lag.is_some_and(|lag| lag + 1 >= now.length) {
-            self.harmless_trims += 1;
-            self.overtakes &= self.harmless_trims < HARMLESS_TRIMS;
-        }
+        Self { lost: Count::from(reading.lost), done: done() }
     }
 }
 
@@ -91,7 +153,7 @@ pub(crate) struct TrimPace {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FirstEntry {
-    at: PollTime,
+    at: Micros,
     id: StreamId,
 }
 
@@ -103,7 +165,7 @@ impl TrimPace {
             return;
         };
         if self.next.is_none_or(|next| at.saturating_sub(next.at.get()) >= window) {
-            self.base = self.next.replace(FirstEntry { at: PollTime::of(at), id });
+            self.base = self.next.replace(FirstEntry { at: Micros::from(at), id });
         }
     }
 
@@ -115,7 +177,7 @@ impl TrimPace {
     /// Takes the readings of the last windows for those of later ones, of the same first entry.
     pub(crate) fn repeat(&mut self, later: Duration) {
         for entry in [&mut self.base, &mut self.next].into_iter().flatten() {
-            entry.at = PollTime::of(entry.at.get() + later);
+            entry.at = Micros::from(entry.at.get() + later);
         }
     }
 
@@ -147,16 +209,16 @@ impl RetentionReading {
         is_same && spare > (length / 10).max(1) || is_close && spare > length / 10 + NODE_ENTRIES
     }
 
-    /// Returns the number of entries that a trim between `self` and `now` left although every group was done with them
+    /// Returns the number of entries that a trim since the reading before left although every group was done with them
     /// before; `None` if there are none, or it is not known.
-    fn left_behind(&self, now: &Self) -> Option<u64> {
-        let done_below = self.done_below?.min(now.done_below?);
-        if now.first? >= done_below {
+    fn left_behind(&self, before: &DoneBefore) -> Option<u64> {
+        let done_below = before.below.get().min(self.done_below?);
+        if self.first? >= done_below {
             return None;
         }
-        let undelivered = self.max_lag? + now.added?.checked_sub(self.added?)?;
+        let undelivered = before.max_lag + self.added?.checked_sub(before.added)?;
         // One is the last delivered entry itself, at which MINID stops.
-        now.length.checked_sub(undelivered).filter(|left| *left > 1)
+        self.length.checked_sub(undelivered).filter(|left| *left > 1)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The last answer to such a question.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct SeldomAsked<T> {
     /// Time of the poll that asked last, by the caller's clock.
     asked_at: Option<Duration>,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::compact::Micros;
+
 /// Difference between the times that have passed by two clocks up to which neither was set: a stream is read sooner or later
 /// in a poll.
 const MAX_DRIFT: Duration = Duration::from_secs(1);
@@ -10,23 +12,42 @@ const MAX_DRIFT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub struct Settled {
     /// Time at which it is derived again at the latest, by the clocks of the caller and of the node.
-    pub(crate) until: (Duration, Duration),
+    until: (Micros, Micros),
     /// The last derivation, by the same clocks.
-    pub(crate) derived_at: (Duration, Duration),
-    pub(crate) window: Duration,
+    derived_at: (Micros, Micros),
+    half_window: Micros,
 }
 
 impl Settled {
+    /// Times are by the clocks of the caller and of the node.
+    pub(crate) fn new(
+        until: (Duration, Duration),
+        derived_at: (Duration, Duration),
+        window: Duration,
+    ) -> Self {
+        let both = |(at, time)| (Micros::from(at), Micros::from(time));
+        Self { until: both(until), derived_at: both(derived_at), half_window: Micros::from(window / 2) }
+    }
+
+    /// Returns the time of the last derivation, by the clocks of the caller and of the node.
+    pub(crate) fn derived_at(&self) -> (Duration, Duration) {
+        (self.derived_at.0.get(), self.derived_at.1.get())
+    }
+
     /// Returns true if a reading at `now` needs no derivation, if it and all since the last derivation repeat the reading
     /// that was derived. `confirmed_at` is the last of them. Times are by the clocks of the caller and of the node.
     #[must_use]
     pub fn holds_at(&self, (at, time): (Duration, Duration), confirmed_at: (Duration, Duration)) -> bool {
         // Without readings for as long as that, what held before and holds now may not have held in between.
-        let has_gap = at.saturating_sub(confirmed_at.0) > self.window / 2;
+        let has_gap = at.saturating_sub(confirmed_at.0) > self.half_window.get();
         // The node's clock may have been set.
-        let (derived_at, derived_time) = self.derived_at;
+        let (derived_at, derived_time) = self.derived_at();
         let drift = time.saturating_sub(derived_time).abs_diff(at.saturating_sub(derived_at));
-        drift <= MAX_DRIFT && at < self.until.0 && (confirmed_at.1..self.until.1).contains(&time) && !has_gap
+        let (until, until_time) = self.until;
+        drift <= MAX_DRIFT
+            && at < until.get()
+            && (confirmed_at.1..until_time.get()).contains(&time)
+            && !has_gap
     }
 }
 
@@ -37,8 +58,7 @@ mod tests {
     #[test]
     fn it_holds_until_its_time_by_either_clock_without_gaps_and_steps() {
         let s = Duration::from_secs;
-        let settled =
-            Settled { until: (s(100), s(5_000_090)), derived_at: (s(0), s(5_000_000)), window: s(120) };
+        let settled = Settled::new((s(100), s(5_000_090)), (s(0), s(5_000_000)), s(120));
         let before = (s(50), s(5_000_050));
         for (case, at, time, holds) in [
             ("ten seconds later", 60, 5_000_060, true),
@@ -51,7 +71,7 @@ mod tests {
         ] {
             assert_eq!(settled.holds_at((s(at), s(time)), before), holds, "{case}");
         }
-        let later = Settled { until: (s(900), s(5_000_900)), ..settled };
+        let later = Settled::new((s(900), s(5_000_900)), (s(0), s(5_000_000)), s(120));
         assert!(later.holds_at((s(110), s(5_000_110)), before));
         assert!(!later.holds_at((s(111), s(5_000_111)), before), "half a window without a reading");
     }

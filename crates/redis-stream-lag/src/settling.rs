@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::audit;
 use crate::census::Census;
+use crate::compact::Micros;
 use crate::open::{GroupState, StreamState};
 use crate::pending_cache::PelHead;
-use crate::poll_time::PollTime;
 use crate::settled::Settled;
 use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
 use crate::state::GroupCache;
@@ -31,7 +31,7 @@ impl StreamState<'_> {
         settled_before: &mut u32,
     ) {
         let since = self.cache.unchanged_since.filter(|_| is_unchanged);
-        self.cache.unchanged_since = is_unchanged.then(|| since.unwrap_or_else(|| PollTime::of(at)));
+        self.cache.unchanged_since = is_unchanged.then(|| since.unwrap_or_else(|| Micros::from(at)));
         let window = self.reading.window;
         let is_long = since.is_some_and(|since| at.saturating_sub(since.get()) > window + window / 4);
         self.cache.settled = (is_long && self.stays_the_same(at) && !self.is_being_audited(audit_period))
@@ -41,7 +41,7 @@ impl StreamState<'_> {
                 let latest = (window / 2 + window / 2 * part / SPREAD).min(LONGEST);
                 let time = self.info.time;
                 let until = (at + latest, self.silent_from().unwrap_or(Duration::MAX));
-                Box::new(Settled { until, derived_at: (at, time), window })
+                Box::new(Settled::new(until, (at, time), window))
             });
     }
 
@@ -93,14 +93,14 @@ fn shows_every_change(group: &GroupInfo) -> bool {
 fn has_known_pending(group: &GroupInfo, open: &GroupState, (at, window): (Duration, Duration)) -> bool {
     let stays = |census: &Census| census.stays_the_same(at, window);
     group.pending == 0
-        || matches!(open.oldest_pending, PelHead::Entry(_)) && open.cache.census.as_deref().is_none_or(stays)
+        || matches!(open.oldest_pending, PelHead::Entry(_)) && open.cache.census().is_none_or(stays)
 }
 
 impl GroupCache {
     /// Returns true if time alone changes no condition, after nothing has changed for more than a window.
     fn stays_the_same(&self, at: Duration, window: Duration) -> bool {
-        !self.is_in_danger
-            && self.loss_share.is_none()
+        !self.is_in_danger()
+            && self.loss_share().is_none()
             && self.flow.is_constant()
             && self
                 .history

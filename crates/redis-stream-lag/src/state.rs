@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::audit::PartialAudit;
 use crate::census::Census;
 use crate::checkpoints::Checkpoints;
+use crate::compact::{CompactId, Count, Micros, MostlyDefault};
 use crate::consumer_growth::ConsumerCounts;
 use crate::count_scan::CountScans;
 use crate::deleted_pending::CachedDeletedPending;
@@ -20,10 +21,9 @@ use crate::later_pages::{LaterPage, LaterPages};
 use crate::loss::{LossReading, Losses};
 use crate::loss_share::LossShare;
 use crate::pending_cache::CachedOldestPending;
-use crate::poll_time::PollTime;
 use crate::question::{Answer, Question};
 use crate::report::{Recreation, SilentConsumers};
-use crate::retention::{TrimEvidence, TrimPace};
+use crate::retention::{TrimEvidence, TrimPace, WasTrimmed};
 use crate::rhythm::Rhythm;
 use crate::seldom::SeldomAsked;
 use crate::settled::Settled;
@@ -99,27 +99,24 @@ pub(super) struct StreamCache {
     /// An audit of the previous poll that was cut short. It is applied once the next reading proves it valid.
     pub(super) partial_audit: Option<Box<PartialAudit>>,
     /// Pairs of a last-delivered-id and the oldest entry above it.
-    next: Vec<(StreamId, StreamId)>,
+    next: Box<[(StreamId, StreamId)]>,
     /// Sorted by name. `None` while a poll has [taken](Self::take_group) the state.
-    groups: Vec<(Name, Option<Box<GroupCache>>)>,
+    groups: Box<[(Name, Option<Box<GroupCache>>)]>,
     pub(super) trims: TrimEvidence,
     pub(super) holder: HolderHistory,
     pub(super) changes: GroupChanges,
     pub(super) continuity: StreamContinuity,
     pub(super) unread: UnreadGrowth,
     /// The position above which the entries that a group holds were counted or are being counted.
-    pub(super) held_from: Option<StreamId>,
+    held_from: Option<CompactId>,
     pub(super) trim_pace: TrimPace,
-    /// Time of the last poll that saw entries being trimmed, by the caller's clock.
-    pub(super) trimmed_at: Option<Duration>,
-    /// Number of entries removed since the poll before. The whole length at the first poll of a stream that was trimmed.
-    pub(super) removed_since_poll: u64,
-    group_count: u64,
+    /// Number of groups; the largest number stands for more.
+    group_count: u32,
     entries_added: Option<EntriesAdded>,
     /// Longest interval between polls of the target since the stream was last read.
-    pub(super) gap: Duration,
+    gap: Option<Micros>,
     /// Time of the first of the reports in a row that show nothing but ages grown, by the caller's clock.
-    pub(super) unchanged_since: Option<PollTime>,
+    pub(super) unchanged_since: Option<Micros>,
     /// Set if the stream needs no derivation while its readings stay the same.
     pub(super) settled: Option<Box<Settled>>,
 }
@@ -130,26 +127,38 @@ pub(super) struct GroupCache {
     /// Set if the server's counters agreed with the exact lag at the previous poll.
     pub(super) trusted_counters: Option<TrustedCounters>,
     pub(super) losses: Losses,
+    /// Of a group with pending entries.
+    pub(super) pending: Option<Box<KnownPending>>,
+    /// Pending entries that belonged to no consumer in the last reading.
+    pub(super) unowned: Option<Count>,
+    pub(super) history: Option<History>,
+    pub(super) flow: Flow,
+    /// Counts of its consumers, beside that of the last reading.
+    pub(super) consumer_counts: ConsumerCounts,
+    pub(super) rare: MostlyDefault<RareGroup>,
+}
+
+/// What is known of the pending entries of a group.
+#[derive(Debug, Default)]
+pub(super) struct KnownPending {
+    pub(super) oldest: Option<CachedOldestPending>,
+    /// Name of the consumer of `oldest`.
+    pub(super) oldest_consumer: Option<Name>,
+    /// Of a group whose pending entries may have been deleted from within the stream.
+    pub(super) deleted: Option<Box<CachedDeletedPending>>,
+    pub(super) census: Option<Box<Census>>,
+}
+
+/// What few groups have.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct RareGroup {
     /// True if trimming is about to overtake the group, or has done so, and the group still reads.
     pub(super) is_in_danger: bool,
     /// `None` if the group is not in danger and loses nothing.
     pub(super) loss_share: Option<Box<LossShare>>,
-    pub(super) pending: Option<CachedOldestPending>,
-    /// Name of the consumer of `pending`.
-    pub(super) oldest_consumer: Option<Name>,
-    /// Pending entries that belonged to no consumer in the last reading.
-    pub(super) unowned: Option<u64>,
-    /// Of a group whose pending entries may have been deleted from within the stream.
-    pub(super) deleted_pending: Option<Box<CachedDeletedPending>>,
-    /// Of a group with pending entries.
-    pub(super) census: Option<Box<Census>>,
-    pub(super) history: Option<History>,
-    pub(super) flow: Flow,
     /// Number of pending entries that went with their consumers.
     pub(super) pending_dropped: u64,
     pub(super) recreation: Option<Recreation>,
-    /// Counts of its consumers, beside that of the last reading.
-    pub(super) consumer_counts: ConsumerCounts,
     /// Of a group with too many consumers to be read in every poll.
     pub(super) many_consumers: Option<Box<SeldomAsked<SilentConsumers>>>,
 }
@@ -191,7 +200,8 @@ impl LagState {
         for (page, answer) in asked.drain(..).zip(answers) {
             let Answer::PendingPage(entries) = answer else { continue };
             let group = streams.get_mut(&page.key).and_then(|stream| stream.group_mut(&page.group));
-            let Some(GroupCache { census: Some(census), history, .. }) = group else { continue };
+            let Some(GroupCache { pending: Some(pending), history, .. }) = group else { continue };
+            let Some(census) = &mut pending.census else { continue };
             due.extend(page.note(&entries, census, history.as_ref(), left));
         }
     }
@@ -203,7 +213,7 @@ impl LagState {
             groups.filter_map(move |(name, group)| {
                 let group = group.as_ref()?;
                 let history = group.history.as_ref()?;
-                Some((key, name, history.rhythm, history.condition(), &group.consumer_counts))
+                Some((key, name, history.rhythm(), history.condition(), &group.consumer_counts))
             })
         });
         let not_read = self.restored.iter().flat_map(|(key, groups)| {
@@ -261,11 +271,11 @@ impl LagState {
     pub fn streams_in_danger(&self) -> impl Iterator<Item = StreamInDanger<'_>> {
         self.streams.iter().filter_map(|(key, stream)| {
             let groups = stream.groups.iter().filter_map(|(_, group)| group.as_ref());
-            let in_danger = groups.filter(|group| group.is_in_danger);
-            let shares: Vec<_> = in_danger.filter_map(|group| group.loss_share.as_deref()).collect();
+            let in_danger = groups.filter_map(|group| group.rare.get()).filter(|rare| rare.is_in_danger);
+            let shares: Vec<_> = in_danger.filter_map(|rare| rare.loss_share.as_deref()).collect();
             (!shares.is_empty()).then(|| StreamInDanger {
                 key,
-                group_count: stream.group_count,
+                group_count: stream.group_count.into(),
                 is_overtaken: shares.iter().any(|share| share.is_overtaken()),
                 needs_bursts: shares.iter().any(|share| share.needs_bursts()),
             })
@@ -284,7 +294,7 @@ impl LagState {
             return;
         }
         for (name, cache) in &mut stream.groups {
-            let Some(cache) = cache.as_mut().filter(|cache| cache.is_in_danger) else { continue };
+            let Some(cache) = cache.as_mut().filter(|cache| cache.is_in_danger()) else { continue };
             let group = sample.info.groups.iter().find(|group| group.name == *name);
             let after = sample.groups_after.iter().find(|group| group.name == *name);
             let (Some(group), Some(after)) = (group, after) else { continue };
@@ -322,7 +332,9 @@ impl GroupCache {
     /// Returns the state of a group of which nothing but earlier counts is known.
     pub(super) fn with(counters: KeptCounters) -> Self {
         let KeptCounters { losses, flow, pending_dropped, recreation } = counters;
-        Self { losses, flow, pending_dropped, recreation, ..Self::default() }
+        let mut cache = Self { losses, flow, ..Self::default() };
+        cache.rare.change(|rare| (rare.pending_dropped, rare.recreation) = (pending_dropped, recreation));
+        cache
     }
 
     /// Removes and returns what is counted, without what it was counted from.
@@ -330,8 +342,8 @@ impl GroupCache {
         KeptCounters {
             losses: self.losses.restarted(),
             flow: std::mem::take(&mut self.flow),
-            pending_dropped: self.pending_dropped,
-            recreation: self.recreation,
+            pending_dropped: self.pending_dropped(),
+            recreation: self.recreation(),
         }
     }
 
@@ -343,17 +355,86 @@ impl GroupCache {
 
     /// Adds a reading to the estimated share of lost entries, of a group that may lose some.
     pub(super) fn note_share(&mut self, info: &StreamInfo, group: &GroupInfo, meaning: EntriesReadMeaning) {
-        let Some(share) = &mut self.loss_share else { return };
-        match self.losses.share_reading(info, group, meaning) {
-            Some(reading) => share.note(reading),
-            None => share.interrupt(),
+        if self.loss_share().is_none() {
+            return;
         }
+        let reading = self.losses.share_reading(info, group, meaning);
+        self.rare.change(|rare| match (&mut rare.loss_share, reading) {
+            (Some(share), Some(reading)) => share.note(reading),
+            (Some(share), None) => share.interrupt(),
+            (None, _) => {}
+        });
+    }
+
+    /// Notes if the group is in danger of losing entries. The share that it loses is estimated while it is, and while it
+    /// has lost some within the window.
+    pub(super) fn note_danger(&mut self, is_in_danger: bool, has_lost: bool) {
+        let is_estimated = is_in_danger || has_lost;
+        if !is_estimated && self.rare.get().is_none() {
+            return;
+        }
+        self.rare.change(|rare| {
+            rare.is_in_danger = is_in_danger;
+            match is_estimated {
+                true => drop(rare.loss_share.get_or_insert_default()),
+                false => rare.loss_share = None,
+            }
+        });
+    }
+
+    /// Returns true if the group is in danger of losing entries.
+    pub(super) fn is_in_danger(&self) -> bool {
+        self.rare.get().is_some_and(|rare| rare.is_in_danger)
+    }
+
+    pub(super) fn loss_share(&self) -> Option<&LossShare> {
+        self.rare.get()?.loss_share.as_deref()
+    }
+
+    pub(super) fn pending_dropped(&self) -> u64 {
+        self.rare.get().map_or(0, |rare| rare.pending_dropped)
+    }
+
+    pub(super) fn recreation(&self) -> Option<Recreation> {
+        self.rare.get()?.recreation
+    }
+
+    pub(super) fn many_consumers(&self) -> Option<&SeldomAsked<SilentConsumers>> {
+        self.rare.get()?.many_consumers.as_deref()
+    }
+
+    /// Changes what is known of the consumers of a group that has too many to be read in every poll.
+    pub(super) fn update_many_consumers(&mut self, change: impl FnOnce(&mut SeldomAsked<SilentConsumers>)) {
+        self.rare.change(|rare| change(rare.many_consumers.get_or_insert_default()));
+    }
+
+    /// Returns the oldest pending entry when it was last asked for.
+    pub(super) fn oldest_pending(&self) -> Option<&CachedOldestPending> {
+        self.pending.as_ref()?.oldest.as_ref()
+    }
+
+    pub(super) fn oldest_pending_mut(&mut self) -> Option<&mut CachedOldestPending> {
+        self.pending.as_mut()?.oldest.as_mut()
+    }
+
+    pub(super) fn census(&self) -> Option<&Census> {
+        self.pending.as_ref()?.census.as_deref()
+    }
+
+    pub(super) fn census_mut(&mut self) -> Option<&mut Census> {
+        self.pending.as_mut()?.census.as_deref_mut()
+    }
+
+    /// Removes and returns the census, with nothing else that is known of the pending entries.
+    pub(super) fn take_census(&mut self) -> Option<Box<KnownPending>> {
+        let census = self.pending.as_mut()?.census.take()?;
+        Some(Box::new(KnownPending { census: Some(census), ..KnownPending::default() }))
     }
 
     /// Returns the lag by the server's counters and the time at which its basis was counted, if the counters are
     /// trusted.
     pub(super) fn lag_from_counters(&self, info: &StreamInfo, group: &GroupInfo) -> Option<(u64, Duration)> {
-        self.trusted_counters?.lag(info, group)
+        self.trusted_counters?.lag(info, group, self.history.as_ref()?.position())
     }
 }
 
@@ -367,7 +448,7 @@ impl StreamCache {
     /// derived.
     pub(super) fn resume(&mut self, at: Duration) {
         let Some(settled) = self.settled.take() else { return };
-        let (derived_at, derived_time) = settled.derived_at;
+        let (derived_at, derived_time) = settled.derived_at();
         let later = at.saturating_sub(derived_at);
         let time = derived_time.saturating_add(later);
         self.trim_pace.repeat(later);
@@ -378,7 +459,7 @@ impl StreamCache {
                 history.repeat(later);
                 group.consumer_counts.note(time, history.consumers());
             }
-            if let Some(census) = &mut group.census {
+            if let Some(census) = group.census_mut() {
                 census.repeat((time, at));
             }
         }
@@ -387,6 +468,30 @@ impl StreamCache {
     /// Returns true if no count has begun that is not finished.
     pub(super) fn has_nothing_to_count(&self) -> bool {
         self.scans.iter().next().is_none() && self.partial_audit.is_none()
+    }
+
+    /// Returns the position above which the entries that a group holds were counted or are being counted.
+    pub(super) fn held_from(&self) -> Option<StreamId> {
+        self.held_from.map(CompactId::get)
+    }
+
+    pub(super) fn set_held_from(&mut self, position: Option<StreamId>) {
+        self.held_from = position.map(CompactId::from);
+    }
+
+    /// Returns the longest interval between polls of the target since the stream was last read.
+    pub(super) fn gap(&self) -> Duration {
+        self.gap.map_or(Duration::ZERO, Micros::get)
+    }
+
+    /// Notes an interval between polls of the target.
+    pub(super) fn note_gap(&mut self, gap: Duration) {
+        self.gap = self.gap.max(Some(Micros::from(gap)));
+    }
+
+    /// Ends the interval since the stream was last read.
+    pub(super) fn end_gap(&mut self) {
+        self.gap = None;
     }
 
     /// Returns true if the stream was not read before.
@@ -412,14 +517,12 @@ impl StreamCache {
                 is_same && (before.was_trimmed_by(&now) || now.was_ever_trimmed() && has_shrunk)
             }
         };
-        if is_trimmed {
-            self.trimmed_at = Some(at);
-        }
-        self.removed_since_poll = match self.bounds {
+        let removed = match self.bounds {
             Some(before) => now.removed().saturating_sub(before.removed()),
             None => info.length,
         };
-        self.group_count = info.group_count;
+        self.trims.note_removed(removed, if is_trimmed { WasTrimmed::Yes } else { WasTrimmed::No }, at);
+        self.group_count = u32::try_from(info.group_count).unwrap_or(u32::MAX);
         if !is_same {
             self.trims.restart();
         }
@@ -440,8 +543,12 @@ impl StreamCache {
         }
         self.checkpoints.advance(&change);
         self.scans.advance(&change, used.first().copied());
-        self.next
-            .retain(|(after, next)| change.is_intact_at(*next, &now) && used.binary_search(after).is_ok());
+        let is_valid = |(after, next): &(StreamId, StreamId)| {
+            change.is_intact_at(*next, &now) && used.binary_search(after).is_ok()
+        };
+        if !self.next.iter().all(is_valid) {
+            self.next = self.next.iter().copied().filter(is_valid).collect();
+        }
         if info.length > 0 {
             self.checkpoints.put(info.last_generated, 0, info.time);
         }
@@ -467,7 +574,10 @@ impl StreamCache {
         let still = self.groups.iter().filter_map(|(name, cache)| {
             let at = info.groups.binary_search_by(|group| group.name.cmp(name)).ok()?;
             let group = &info.groups[at];
-            cache.as_ref()?.trusted_counters?.still_hold(info, group).then_some(group.last_delivered)
+            let cache = cache.as_ref()?;
+            let position_before = cache.history.as_ref()?.position();
+            let still_holds = cache.trusted_counters?.still_hold(info, group, position_before);
+            still_holds.then_some(group.last_delivered)
         });
         still.min().unwrap_or(StreamId::MAX)
     }
@@ -477,17 +587,19 @@ impl StreamCache {
         self.checkpoints.clear();
         self.scans.clear();
         self.partial_audit = None;
-        self.next.clear();
+        self.next = Box::default();
         self.reset_groups();
         self.groups_mut().filter_map(|group| group.history.as_mut()).for_each(History::forget_lags);
     }
 
     fn reset_groups(&mut self) {
         for group in self.groups_mut() {
-            let (history, many_consumers) = (group.history.take(), group.many_consumers.take());
-            let consumer_counts = std::mem::take(&mut group.consumer_counts);
+            let many_consumers = group.rare.change(|rare| rare.many_consumers.take());
+            let (history, consumer_counts) =
+                (group.history.take(), std::mem::take(&mut group.consumer_counts));
             let counters = GroupCache::with(group.take_counters());
-            *group = GroupCache { history, consumer_counts, many_consumers, ..counters };
+            *group = GroupCache { history, consumer_counts, ..counters };
+            group.rare.change(|rare| rare.many_consumers = many_consumers);
         }
     }
 
@@ -509,7 +621,7 @@ impl StreamCache {
 
     /// Removes and returns the names of all groups, with the states of those that were not [taken](Self::take_group).
     pub(super) fn take_groups(&mut self) -> Vec<(Name, Option<Box<GroupCache>>)> {
-        std::mem::take(&mut self.groups)
+        std::mem::take(&mut self.groups).into_vec()
     }
 
     /// Returns the state of a key at which no stream is, after a poll at `at`: its groups were destroyed with it.
@@ -527,7 +639,7 @@ impl StreamCache {
 
     /// Replaces the state of all groups. `groups` must be sorted by name.
     pub(super) fn set_groups(&mut self, groups: Vec<(Name, Option<Box<GroupCache>>)>) {
-        self.groups = groups;
+        self.groups = groups.into();
     }
 
     /// Returns the oldest entry above `after`, if it is known.
@@ -539,8 +651,7 @@ impl StreamCache {
     pub(super) fn note_next_entry(&mut self, after: StreamId, next: StreamId) {
         if self.next_entry(after).is_none() {
             // Few streams have more than one group that is behind.
-            self.next.reserve_exact(1);
-            self.next.push((after, next));
+            self.next = self.next.iter().copied().chain([(after, next)]).collect();
         }
     }
 
@@ -549,13 +660,13 @@ impl StreamCache {
     pub(super) fn entries_added(&mut self, info: &StreamInfo, epoch: Epoch) -> Option<u64> {
         let read = info.entries_added?;
         let reported = match self.entries_added {
-            Some(before) if read >= before.read => before.reported.max(read),
+            Some(before) if read >= before.read.get() => before.reported.max(read),
             Some(before) if before.epoch != epoch && is_failover(before.reported - read, before.reported) => {
                 before.reported
             }
             _ => read,
         };
-        self.entries_added = Some(EntriesAdded { epoch, read, reported });
+        self.entries_added = Some(EntriesAdded { epoch, read: Count::from(read), reported });
         Some(reported)
     }
 }
@@ -564,7 +675,7 @@ impl StreamCache {
 #[derive(Clone, Copy, Debug)]
 struct EntriesAdded {
     epoch: Epoch,
-    read: u64,
+    read: Count,
     reported: u64,
 }
 

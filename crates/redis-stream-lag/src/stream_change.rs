@@ -4,6 +4,7 @@
 //! the counters of two readings how many entries were added and above which ID nothing was removed; what cannot be
 //! proved is [`StreamChange::Unknown`], and counts are dropped.
 
+use crate::compact::{CompactId, Count};
 use crate::snapshot::{Epoch, StreamInfo};
 use redis_stream_core::id::StreamId;
 
@@ -11,12 +12,12 @@ use redis_stream_core::id::StreamId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamBounds {
     epoch: Epoch,
-    length: u64,
-    first: Option<StreamId>,
-    last: Option<StreamId>,
+    length: Count,
+    first: Option<CompactId>,
+    last: Option<CompactId>,
     last_generated: StreamId,
-    entries_added: Option<u64>,
-    max_deleted: Option<StreamId>,
+    entries_added: Option<Count>,
+    max_deleted: Option<CompactId>,
 }
 
 impl StreamBounds {
@@ -24,12 +25,12 @@ impl StreamBounds {
     pub(crate) fn of(info: &StreamInfo, epoch: Epoch) -> Self {
         Self {
             epoch,
-            length: info.length,
-            first: info.first,
-            last: info.last,
+            length: Count::from(info.length),
+            first: info.first.map(CompactId::from),
+            last: info.last.map(CompactId::from),
             last_generated: info.last_generated,
-            entries_added: info.entries_added,
-            max_deleted: info.max_deleted,
+            entries_added: info.entries_added.map(Count::from),
+            max_deleted: info.max_deleted.map(CompactId::from),
         }
     }
 
@@ -39,7 +40,12 @@ impl StreamBounds {
 
     /// Returns the number of entries ever removed; 0 before server 7.0.
     pub(crate) fn removed(&self) -> u64 {
-        self.entries_added.map_or(0, |added| added.saturating_sub(self.length))
+        self.entries_added.map_or(0, |added| added.get().saturating_sub(self.length.get()))
+    }
+
+    /// Returns true if `added` entries were added from `self` to `now`, and none was removed.
+    fn has_only_grown_by(&self, added: u64, now: &Self) -> bool {
+        self.length.get().checked_add(added) == Some(now.length.get())
     }
 
     /// Returns the change from `self` to `now`, a later reading.
@@ -58,11 +64,11 @@ impl StreamBounds {
                 StreamChange::Unknown
             };
         };
-        let by = added - added_before;
-        let is_clean = self.length.checked_add(by) == Some(now.length);
+        let by = added.get() - added_before.get();
+        let is_clean = self.has_only_grown_by(by, now);
         // Trimming removes from the front, up to `first`; XDEL removes nothing above max-deleted-entry-id. If the
         // stream is empty, everything was removed.
-        let removed_up_to = now.first.map_or(StreamId::MAX, |first| first.max(max_deleted));
+        let removed_up_to = now.first.map_or(StreamId::MAX, |first| first.max(max_deleted).get());
         StreamChange::Grown { by, intact_from: (!is_clean).then_some(removed_up_to) }
     }
 
@@ -78,7 +84,7 @@ impl StreamBounds {
             return true;
         }
         // By the counters nothing was removed, and yet the first entry is another one.
-        let is_clean = self.length.checked_add(added - added_before) == Some(now.length);
+        let is_clean = self.has_only_grown_by(added.get() - added_before.get(), now);
         is_clean && self.first.is_some() && self.first != now.first
     }
 
@@ -93,7 +99,8 @@ impl StreamBounds {
 
     /// Returns true if entries were certainly trimmed at some time: some are gone, and XDEL never removed any.
     pub(crate) fn was_ever_trimmed(&self) -> bool {
-        self.max_deleted == Some(StreamId::MIN) && self.entries_added.is_some_and(|added| added > self.length)
+        self.max_deleted == Some(CompactId::from(StreamId::MIN))
+            && self.entries_added.is_some_and(|added| added > self.length)
     }
 }
 
@@ -142,8 +149,9 @@ impl StreamChange {
     pub(crate) fn is_intact_at(&self, id: StreamId, now: &StreamBounds) -> bool {
         match self {
             Self::Unknown => false,
-            Self::Grown { intact_from, .. } => intact_from
-                .is_none_or(|from| from < id || now.first == Some(id) && now.max_deleted < now.first),
+            Self::Grown { intact_from, .. } => intact_from.is_none_or(|from| {
+                from < id || now.first == Some(CompactId::from(id)) && now.max_deleted < now.first
+            }),
         }
     }
 }
@@ -160,12 +168,12 @@ mod tests {
     fn bounds(first: u64, last: u64, removed: u64, added: u64, max_deleted: u64) -> StreamBounds {
         StreamBounds {
             epoch: Epoch(1),
-            length: last + 1 - first - removed,
-            first: Some(id(first)),
-            last: Some(id(last)),
+            length: Count::from(last + 1 - first - removed),
+            first: Some(CompactId::from(id(first))),
+            last: Some(CompactId::from(id(last))),
             last_generated: id(last),
-            entries_added: Some(added),
-            max_deleted: Some(id(max_deleted)),
+            entries_added: Some(Count::from(added)),
+            max_deleted: Some(CompactId::from(id(max_deleted))),
         }
     }
 
@@ -176,7 +184,8 @@ mod tests {
     #[test]
     fn a_change_counts_additions_and_bounds_removals() {
         let before = bounds(1, 10, 0, 10, 0);
-        let empty = StreamBounds { first: None, last: None, length: 0, ..bounds(1, 12, 0, 12, 0) };
+        let empty =
+            StreamBounds { first: None, last: None, length: Count::from(0), ..bounds(1, 12, 0, 12, 0) };
         for (now, expected, case) in [
             (before, grown(0, None), "nothing happened"),
             (bounds(1, 15, 0, 15, 0), grown(5, None), "five were added"),

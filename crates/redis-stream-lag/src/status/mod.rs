@@ -29,11 +29,11 @@ pub(super) fn evaluate(view: &HistoryWindow<'_>) -> GroupStatus {
 }
 
 fn is_rewound(view: &HistoryWindow<'_>) -> bool {
-    view.is_recent(view.history.rewound_at)
+    view.is_recent(view.history.rewound_at())
 }
 
 fn is_losing(view: &HistoryWindow<'_>) -> bool {
-    view.is_recent(view.history.lost_at)
+    view.is_recent(view.history.lost_at())
 }
 
 fn is_abandoned(view: &HistoryWindow<'_>) -> bool {
@@ -54,12 +54,12 @@ fn is_not_advancing(view: &HistoryWindow<'_>) -> bool {
 /// Returns true if a pause is one of those that the group usually makes, or if the group acknowledges: consumers that
 /// are busy with their pending entries read later.
 fn pauses_for_reason(view: &HistoryWindow<'_>) -> bool {
-    view.is_in_rhythm() || view.is_recent(view.history.acknowledged_at)
+    view.is_in_rhythm() || view.is_recent(view.history.acknowledged_at())
 }
 
 /// Returns true if a consumer was active in the window, or may have been.
 fn has_active_consumer(view: &HistoryWindow<'_>) -> bool {
-    match view.history.activity {
+    match view.history.activity() {
         ConsumerActivity::NoConsumers => false,
         ConsumerActivity::IdleFor(time) => !view.is_idle_long(time),
         ConsumerActivity::Unknown => true,
@@ -77,15 +77,15 @@ fn is_stuck(view: &HistoryWindow<'_>) -> bool {
 fn works_through_batch(view: &HistoryWindow<'_>, idle: Duration) -> bool {
     let delivery_age = view.history.last_delivery_age(view.sample.at);
     let was_delivered_since = delivery_age.is_some_and(|age| age + view.window / 2 < idle);
-    view.is_recent(view.history.acknowledged_at) && !was_delivered_since
+    view.is_recent(view.history.acknowledged_at()) && !was_delivered_since
 }
 
 /// The entry must be unchanged for the window by the caller's clock, and idle for the window by the server's: a claim
 /// with JUSTID resets the idle time but does not count as a delivery.
 fn is_oldest_stuck(view: &HistoryWindow<'_>) -> bool {
-    view.history.oldest_pending.is_some_and(|oldest| {
+    view.history.oldest_pending().is_some_and(|oldest| {
         let idle = oldest.entry.idle_ms.map(Duration::from_millis);
-        view.has_lasted(oldest.since) && idle.is_none_or(|idle| view.is_long(idle))
+        view.has_lasted(oldest.since.get()) && idle.is_none_or(|idle| view.is_long(idle))
     })
 }
 

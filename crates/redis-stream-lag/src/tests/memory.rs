@@ -1,10 +1,13 @@
 //! Holds the sizes of what is kept for each stream and group: the table in `docs/performance.md`.
 
+use crate::census::Census;
 use crate::checkpoints::Checkpoint;
+use crate::history::TrackedPending;
 use crate::open::{GroupState, StreamState};
 use crate::report::{ConsumerReport, GroupReport, ReportedStream, StreamReport};
+use crate::settled::Settled;
 use crate::snapshot::{ConsumerInfo, GroupInfo, StreamReading};
-use crate::state::{GroupCache, StreamCache};
+use crate::state::{GroupCache, KnownPending, RareGroup, StreamCache};
 
 /// Size of the count in front of what an `Arc` of triomphe points to.
 const COUNT: usize = size_of::<usize>();
@@ -13,8 +16,13 @@ const COUNT: usize = size_of::<usize>();
 #[test]
 fn what_is_kept_of_each_stream_and_group_fits_its_size_class() {
     for (what, bytes, most) in [
-        ("state of a stream", size_of::<StreamCache>(), 640),
-        ("state of a group", size_of::<GroupCache>(), 896),
+        ("state of a stream", size_of::<StreamCache>(), 384),
+        ("state of a group", size_of::<GroupCache>(), 384),
+        ("pending entries of a group", size_of::<KnownPending>(), 96),
+        ("oldest pending entry in a history", size_of::<TrackedPending>(), 48),
+        ("what few groups have", size_of::<RareGroup>(), 64),
+        ("census", size_of::<Census>(), 96),
+        ("time without derivations", size_of::<Settled>(), 48),
         ("three counted positions", 3 * size_of::<Checkpoint>(), 96),
         ("stream in a report", size_of::<ReportedStream>(), 16),
         ("values of a stream", COUNT + size_of::<StreamReport>(), 256),
