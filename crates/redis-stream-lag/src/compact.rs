@@ -116,6 +116,11 @@ impl From<Millis> for Duration {
     }
 }
 
+/// Returns a time in milliseconds; the largest number if it is longer.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The ID of an entry, which is never `0-0`, in no more space than that where there may be none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryId(StreamId);

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::compact::{Count, MostlyDefault};
+use crate::compact::{Count, MostlyDefault, millis};
 use crate::report::{EntryRate, LossEstimate};
 use crate::timeline::Timeline;
 use redis_stream_core::id::StreamId;
@@ -267,10 +267,6 @@ impl Flow {
         let time = Duration::from_millis(millis(reading.at).saturating_sub(millis(at)));
         (time >= window / POINTS_PER_WINDOW && !time.is_zero()).then_some((base, time))
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

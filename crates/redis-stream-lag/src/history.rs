@@ -7,7 +7,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::compact::{Micros, MostlyDefault};
+use crate::compact::{Micros, MostlyDefault, millis};
 use crate::pending_cache::PelHead;
 use crate::question::PendingEntry;
 use crate::report::{GroupStatus, HistoryCoverage, Lag, Status};
@@ -505,10 +505,6 @@ impl History {
             self.points.push(now, LagPoint::of(sample));
         }
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn with_tolerance(window: Duration) -> Duration {

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::compact::Micros;
+use crate::compact::{Micros, millis};
 use crate::holder::OldestNeeded;
 use crate::question::PendingEntry;
 use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
@@ -115,10 +115,6 @@ impl CachedOldestPending {
         let idle_ms = self.oldest.idle_ms?.checked_add(since)?;
         (are_idle && held == self.pending).then_some(PendingEntry { idle_ms: Some(idle_ms), ..self.oldest })
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

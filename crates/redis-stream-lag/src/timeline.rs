@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::compact::millis;
+
 /// Values at up to `GAPS` + 1 points in time, the oldest first, to the millisecond. A point takes four bytes, and points in
 /// a row that have the same value share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,10 +166,6 @@ impl<T: Copy, const GAPS: usize> Points<T, GAPS> {
         }
         self.changes >>= 1;
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
