@@ -10,6 +10,7 @@ use crate::poller::interner::NameInterner;
 use crate::poller::resp::{Value, Values};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
+use redis_stream_lag::compact::Count;
 use redis_stream_lag::question::{Answer, EntryRange, PendingEntry, QuestionKind};
 use redis_stream_lag::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo, RadixTree, StreamInfo};
 
@@ -214,7 +215,7 @@ fn xinfo_consumer(reply: Value<'_>, names: &mut NameInterner) -> Decoded<Consume
     }
     match (name, pending, idle_ms) {
         (Some(name), Some(pending), Some(idle_ms)) => {
-            Ok(ConsumerInfo { name, pending, idle_ms, inactive_ms })
+            Ok(ConsumerInfo { name, pending, idle_ms, inactive_ms: inactive_ms.map(Count::from) })
         }
         _ => Err(DecodeError("XINFO CONSUMERS lacks name, pending or idle")),
     }

@@ -20,7 +20,7 @@ pub(crate) enum DeletedPending {
     Open,
     /// The pending IDs were asked for.
     Listing,
-    LookingUp(LookUp),
+    LookingUp(Box<LookUp>),
     Known(u32),
     /// There are too many pending IDs, or a question was not answered.
     Unknown,
@@ -97,7 +97,7 @@ impl DeletedPending {
             ids.into_iter().filter(|id| Some(*id) != info.first && Some(*id) != info.last).collect();
         *self = match left.is_empty() {
             true => Self::Known(0),
-            false => Self::LookingUp(LookUp { left, ..LookUp::default() }),
+            false => Self::LookingUp(Box::new(LookUp { left, ..LookUp::default() })),
         };
     }
 

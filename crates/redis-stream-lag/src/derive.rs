@@ -288,7 +288,7 @@ fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
         };
         let gone = earlier.iter().enumerate().filter(is_gone).map(|(_, held)| held.messages_pending);
         let dropped = fall.min(gone.sum());
-        open.dropped = Some(dropped);
+        open.dropped = Some(dropped.into());
         if dropped > 0 {
             open.cache.rare.change(|rare| rare.pending_dropped += dropped);
         }
@@ -392,7 +392,7 @@ fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Du
         consumers: group.consumers,
         proven_wait: proven_wait(stream, group, open),
         pending: group.pending,
-        dropped: open.dropped,
+        dropped: open.dropped.map(Count::get),
         oldest_pending: if group.pending == 0 { PelHead::Empty } else { open.oldest_pending },
         longest_pending_idle: census(group, open).and_then(Census::certain_idle),
         lost: open.cache.losses.evidence(),
@@ -408,9 +408,11 @@ fn proven_wait(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -
     }
     let without_delivery = match each_consumer(group, open) {
         _ if group.consumers == 0 => Some(Duration::MAX),
-        Some(all) => {
-            all.iter().map(|one| one.inactive_ms.unwrap_or(one.idle_ms)).min().map(Duration::from_millis)
-        }
+        Some(all) => all
+            .iter()
+            .map(|one| one.inactive_ms.map_or(one.idle_ms, Count::get))
+            .min()
+            .map(Duration::from_millis),
         None => None,
     };
     let age = stream.next_entry(group.last_delivered).and_then(|next| next.age(stream.info.time));
@@ -734,7 +736,7 @@ fn consumers<'a>(info: impl Iterator<Item = &'a ConsumerInfo>) -> Vec<ConsumerRe
             name: consumer.name.clone(),
             messages_pending: consumer.pending,
             idle: Age::of(Duration::from_millis(consumer.idle_ms)),
-            inactive: consumer.inactive_ms.map(Duration::from_millis).map(Age::of),
+            inactive: consumer.inactive_ms.map(Count::get).map(Duration::from_millis).map(Age::of),
         })
         .collect();
     consumers.sort_by(|a, b| a.name.cmp(&b.name));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::audit::DueAudit;
 use crate::budget::Budget;
+use crate::compact::Count;
 use crate::deleted_pending::DeletedPending;
 use crate::from_bounds;
 use crate::holder::{self, OldestNeeded, TrimBound};
@@ -147,7 +148,7 @@ pub(super) struct GroupState {
     pub(super) orphans_were_asked: bool,
     pub(super) deleted_pending: DeletedPending,
     /// Number of pending entries that went with their consumers since the previous poll.
-    pub(super) dropped: Option<u64>,
+    pub(super) dropped: Option<Count>,
     /// Of a group with pending entries below the first entry of the stream.
     pub(super) oldest_needed: OldestNeeded,
     pub(super) oldest_needed_was_asked: bool,
@@ -250,7 +251,8 @@ impl<'a> StreamState<'a> {
         mut cache: Box<StreamCache>,
         (at, timeout): (Duration, Duration),
     ) -> Self {
-        let mut positions: Vec<StreamId> = info.groups.iter().map(|group| group.last_delivered).collect();
+        let mut positions: Vec<StreamId> = Vec::with_capacity(info.groups.len() + 1);
+        positions.extend(info.groups.iter().map(|group| group.last_delivered));
         positions.extend(cache.held_from());
         positions.sort_unstable();
         positions.dedup();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::compact::Count;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
@@ -288,5 +289,5 @@ pub struct ConsumerInfo {
     pub idle_ms: u64,
     /// Milliseconds since an entry was last delivered to it or claimed by it. `None` before server 7.2, and if that
     /// never happened.
-    pub inactive_ms: Option<u64>,
+    pub inactive_ms: Option<Count>,
 }

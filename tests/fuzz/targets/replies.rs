@@ -151,7 +151,7 @@ impl Model {
             name: Name::from(consumer.name.0.as_slice()),
             pending: consumer.pending.0,
             idle_ms: consumer.idle.0,
-            inactive_ms: consumer.inactive.map(|inactive| inactive.0),
+            inactive_ms: consumer.inactive.map(|inactive| inactive.0.into()),
         };
         let consumers =
             reply.sent(protocol, |reply| decode::xinfo_consumers(reply, &mut NameInterner::default()));

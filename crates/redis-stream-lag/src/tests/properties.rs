@@ -566,7 +566,7 @@ fn without_ages(info: &StreamInfo) -> StreamInfo {
         let ConsumersReading::Read(consumers) = &mut group.each_consumer else { continue };
         for consumer in consumers {
             consumer.idle_ms = now - consumer.idle_ms;
-            consumer.inactive_ms = consumer.inactive_ms.map(|ms| now - ms);
+            consumer.inactive_ms = consumer.inactive_ms.map(|ms| (now - ms.get()).into());
         }
     }
     info
