@@ -380,7 +380,9 @@ fn check(program: &str, outcome: &Outcome<'_>, at_end: &Metrics, metrics: &Metri
     let delivered = delivered as f64;
     let since_poll = f64::from(case.read_count) * 2.0;
     let most_off = added as f64 * tolerance + since_poll;
-    for total in [delivered_total(case), acknowledged_total(case)] {
+    // Where the machine does not let the exporter sample a fast group, it is seen late that it loses anything.
+    let totals = [delivered_total(case), acknowledged_total(case)];
+    for total in totals.into_iter().filter(|_| case.read_ms >= BURST_MS || !is_short()) {
         let shown = at_end.get(&total).copied();
         assert!(shown.is_some() || ratio.is_none(), "{name} has no {total}: {:#?}", of(at_end, case));
         assert!(

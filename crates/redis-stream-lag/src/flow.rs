@@ -37,6 +37,8 @@ pub(crate) struct FlowReading {
     pub(crate) lost: u64,
     /// Entries that it lost besides since the reading before.
     pub(crate) unseen_loss: UnseenLoss,
+    /// The number of entries ever added up to the last of those that are all gone; `None` if that is not known.
+    pub(crate) removed_to: Option<u64>,
     /// Size of the PEL.
     pub(crate) pending: u64,
 }
@@ -113,11 +115,11 @@ impl UnseenLoss {
 }
 
 impl RareFlow {
-    /// Returns by how much the loss that is estimated and not known has grown, given the entries that left the part ahead of
-    /// the group and the loss that is known of them. One reading may show a loss that others estimate, so the two are
+    /// Returns by how much the loss that is estimated and not known has grown, given the estimate for one reading and the loss
+    /// that is known from it. One reading may show a loss that others estimate, so the two are
     /// compared over all readings in which trimming overtakes the group.
-    fn unseen_growth(&mut self, unseen_loss: UnseenLoss, passed: i64, known_loss: i64) -> i64 {
-        let Some(estimated) = unseen_loss.of(passed) else {
+    fn unseen_growth(&mut self, estimated: Option<i64>, known_loss: i64) -> i64 {
+        let Some(estimated) = estimated else {
             self.unknown_loss = 0;
             return 0;
         };
@@ -155,13 +157,17 @@ impl Flow {
 
     fn count(&mut self, reading: &FlowReading, not_ahead: u64) {
         let &FlowReading { lost, unseen_loss, pending, .. } = reading;
-        if self.has_moved && self.last.is_some() && unseen_loss == UnseenLoss::Unknown {
+        let growth = |now: u64, before: u64| now.cast_signed().saturating_sub(before.cast_signed());
+        // What the group has passed and is still in the stream was delivered.
+        let at_most = self.last.map_or(0, |before| {
+            growth(reading.removed_to.unwrap_or(not_ahead).min(not_ahead), before.not_ahead.get()).max(0)
+        });
+        if self.has_moved && unseen_loss == UnseenLoss::Unknown && at_most > 0 {
             return;
         }
         let has_moved = std::mem::take(&mut self.has_moved);
         let now = CountedReading { not_ahead: Count::from(not_ahead), lost, pending };
         let Some(before) = self.last.replace(now) else { return };
-        let growth = |now: u64, before: u64| now.cast_signed().saturating_sub(before.cast_signed());
         let passed = growth(not_ahead, before.not_ahead.get());
         // After a failover the server may have forgotten entries.
         if reading.is_beyond_end || passed < 0 {
@@ -170,7 +176,8 @@ impl Flow {
         let known_loss = growth(lost, before.lost);
         let rare_before = self.rare.value();
         let mut rare = rare_before;
-        let unseen_loss = rare.unseen_growth(unseen_loss, passed, known_loss);
+        let estimated = unseen_loss.of(passed).map(|lost| lost.min(at_most));
+        let unseen_loss = rare.unseen_growth(estimated, known_loss);
         let delivered = passed.saturating_sub(known_loss).saturating_sub(unseen_loss);
         // A loss may be known only after the group has passed it.
         let delivered = delivered.min(if has_moved { i64::MAX } else { 0 });
@@ -302,6 +309,7 @@ mod tests {
             lag: Some(added - rank),
             lost,
             unseen_loss: UnseenLoss::None,
+            removed_to: None,
             pending,
         }
     }
@@ -395,6 +403,17 @@ mod tests {
             let shown = flow.delivered(&reading).zip(flow.acknowledged(&reading));
             assert_eq!(shown, expected, "{case}");
         }
+        let reading = FlowReading {
+            unseen_loss: share(60, 100),
+            removed_to: Some(810),
+            ..at(100, 900, 1_000, 390, 300)
+        };
+        flow.note(&reading, StreamId::MIN, WINDOW);
+        assert_eq!(
+            flow.delivered(&reading),
+            Some(400),
+            "of those that it passed, 90 are still in the stream"
+        );
         assert_eq!(share(u64::MAX, u64::MAX).of(i64::MAX), Some(i64::MAX));
         assert_eq!(share(5, 0).of(3), Some(0), "no division by 0");
     }

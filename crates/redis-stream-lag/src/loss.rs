@@ -21,7 +21,7 @@
 //! group where it stood.
 //!
 //! A group that reads often loses and reads past most entries unseen. That it loses is visible from its position: it
-//! stands before or at the first entry while trimming goes on.
+//! stands before or at the first entry while trimming goes on, again and again, and never has most of the stream behind it.
 
 use crate::compact::{CompactId, Count, MostlyDefault};
 use crate::from_bounds;
@@ -32,6 +32,9 @@ use redis_stream_core::id::StreamId;
 /// Smallest length of a stream in which a group at the first entry is about to lose entries. A healthy group stands there
 /// too in a stream that is trimmed to a few entries.
 const MIN_LENGTH: u64 = 20;
+
+/// Number of readings at the front of the stream, with no other between, that show nothing.
+const FIRST_AT_FRONT: u64 = 3;
 
 /// The numbers of one reading from which a group's losses are derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +81,11 @@ struct FoundLosses {
     unconfirmed: Option<LossReading>,
     /// True if a loss was seen that could not be confirmed, and no reading since was certain.
     is_uncertain: bool,
-    /// Number of certain readings in which the group stood before or at the first entry and trimming had gone on.
+    /// Number of certain readings in which the group stood before or at the first entry and trimming had gone on, beyond
+    /// the first of those since it had most of the stream behind it.
     readings_at_front: u64,
+    /// The number of those first ones.
+    first_at_front: u64,
     /// The highest position since the basis, in readings that show no losses.
     furthest: Option<CompactId>,
 }
@@ -179,6 +185,11 @@ impl LossReading {
         })
     }
 
+    /// Returns true if at most half of the stream waits for the group.
+    fn has_read_most(&self) -> bool {
+        self.lag <= (self.added - self.removed) / 2
+    }
+
     /// Returns true if entries were certainly trimmed since `before`: its first entry is gone, and XDEL did not remove it.
     fn was_trimmed_since(&self, before: &LastReading) -> bool {
         match before.first {
@@ -201,6 +212,18 @@ impl LossReading {
             (None, None) => self.position == before.position || self.rank.is_some() && has_moved,
             (None, Some(_)) => has_moved,
             (Some(_), None) => false,
+        }
+    }
+}
+
+impl FoundLosses {
+    /// A healthy group that reads a short stream to the end is at the front too, when most of that was replaced, and then
+    /// reads it to the end again. One that loses entries stays near the front.
+    fn note_front(&mut self, is_at_front: bool) {
+        if is_at_front && self.first_at_front < FIRST_AT_FRONT {
+            self.first_at_front += 1;
+        } else {
+            self.readings_at_front += u64::from(is_at_front);
         }
     }
 }
@@ -248,7 +271,7 @@ impl Losses {
         if is_at_front || self.found.get().is_some() {
             self.found.change(|found| {
                 (found.unconfirmed, found.is_uncertain) = (None, false);
-                found.readings_at_front += u64::from(is_at_front);
+                found.note_front(is_at_front);
             });
         }
         self.advance(reading);
@@ -270,6 +293,9 @@ impl Losses {
             self.found.change(|found| {
                 found.entries += lost.unwrap_or(0);
                 found.furthest = None;
+                if reading.has_read_most() {
+                    found.first_at_front = 0;
+                }
             });
         }
     }
@@ -311,8 +337,7 @@ impl Losses {
         let progress = match meaning {
             EntriesReadMeaning::Deliveries => GroupProgress::Lost(self.entries()),
             EntriesReadMeaning::Rank => {
-                let is_intact = info.first.is_none_or(|first| info.max_deleted < Some(first));
-                let removed_to = added.checked_sub(info.length).filter(|_| is_intact)?;
+                let removed_to = info.removed_to()?;
                 GroupProgress::Ranks { position: self.basis?.rank_of(group)?, removed_to }
             }
         };

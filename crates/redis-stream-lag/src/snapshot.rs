@@ -132,6 +132,15 @@ pub enum ReadOutcome {
     Deferred,
 }
 
+impl StreamInfo {
+    /// Returns the number of entries ever added up to the last of those that are all gone. `None` before server 7.0, and if
+    /// entries above the first one were deleted.
+    pub(crate) fn removed_to(&self) -> Option<u64> {
+        let is_intact = self.first.is_none_or(|first| self.max_deleted < Some(first));
+        self.entries_added?.checked_sub(self.length).filter(|_| is_intact)
+    }
+}
+
 #[cfg(test)]
 impl StreamInfo {
     /// Returns a stream of this length without groups, from whose IDs the last was generated.
