@@ -138,7 +138,7 @@ pub struct ListedHolding {
     pub entries: u64,
     /// Number of those that were delivered more than once.
     pub redelivered: u64,
-    /// Longest time since one of them was delivered, when it was read.
+    /// Longest time since one of them was delivered.
     pub max_idle_seconds: f64,
 }
 
@@ -437,7 +437,7 @@ impl CensusLists {
             consumer: held.name.to_string(),
             entries: held.entries,
             redelivered: held.redelivered,
-            max_idle_seconds: held.max_idle.as_secs_f64(),
+            max_idle_seconds: shown.max_idle_of(held).as_secs_f64(),
         };
         Self {
             worst: Some(shown.census.worst.iter().map(entry).collect()),
@@ -747,6 +747,7 @@ mod tests {
                 entries: 8,
                 redelivered: 1,
                 max_idle: s(50),
+                oldest_delivery: s(50),
             }],
             ..PendingCensus::default()
         };
@@ -774,13 +775,12 @@ mod tests {
             worst(110.0),
             "the list has not changed since"
         );
-        let holding = |consumer: &str| ListedHolding {
-            consumer: consumer.to_owned(),
-            entries: 8,
-            redelivered: 1,
-            max_idle_seconds: 50.0,
+        let by_consumer = |max_idle_seconds| {
+            let consumer = "c".to_owned();
+            Some(vec![ListedHolding { consumer, entries: 8, redelivered: 1, max_idle_seconds }])
         };
-        assert_eq!(lists(Some(shown(None))).by_consumer, Some(vec![holding("c")]));
+        assert_eq!(lists(Some(shown(None))).by_consumer, by_consumer(50.0));
+        assert_eq!(lists(Some(shown(Some(s(160).into())))).by_consumer, by_consumer(110.0));
         assert_eq!((lists(None).worst, lists(None).by_consumer), (None, None), "not known yet");
     }
 

@@ -17,7 +17,7 @@ use crate::page::layout::{PageLayout, event_sign, old_badge, severity_class, sta
 use crate::page::model::{GroupRow, PageModel, TargetModel, status_name};
 use crate::page::{alert_list, chart, held, label, links};
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::{ConsumerCensus, GroupView, NewPosition, Recreation, Status};
+use redis_stream_lag::report::{CensusView, GroupView, NewPosition, Recreation, Status};
 
 mod consumers;
 pub(super) mod details;
@@ -230,7 +230,7 @@ fn pending(model: &PageModel, values: GroupView<'_>, read_at: Duration) -> Marku
                     (worst_table(model, &worst, read_at))
                 }
                 @if let Some(shown) = census.filter(|shown| !shown.census.consumers.is_empty()) {
-                    (holdings_table(&shown.census.consumers))
+                    (holdings_table(shown))
                 }
             }
         }
@@ -374,7 +374,7 @@ fn what_to_try(row: &GroupRow<'_>, read_at: Duration) -> Markup {
     }
 }
 
-fn holdings_table(consumers: &[ConsumerCensus]) -> Markup {
+fn holdings_table(shown: CensusView<'_>) -> Markup {
     html! {
         table role="table" {
             caption.unseen { "Pending entries by consumer" }
@@ -385,12 +385,12 @@ fn holdings_table(consumers: &[ConsumerCensus]) -> Markup {
                 th.number scope="col" role="columnheader" title="of any of them, since its last delivery" { "Longest idle time" }
             } }
             tbody role="rowgroup" {
-                @for held in consumers {
+                @for held in &shown.census.consumers {
                     tr role="row" {
                         th scope="row" role="rowheader" { (label::short(&held.name.text())) }
                         td.number role="cell" data-label="Pending" { (count(held.entries)) }
                         td.number role="cell" data-label="Delivered again" { (count(held.redelivered)) }
-                        td.number role="cell" data-label="Longest idle time" { (span(held.max_idle)) }
+                        td.number role="cell" data-label="Longest idle time" { (span(shown.max_idle_of(held))) }
                     }
                 }
             }

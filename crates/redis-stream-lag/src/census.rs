@@ -330,7 +330,10 @@ impl CensusTally {
             None => reading.at.saturating_sub(self.follow(id, deliveries, before, reading.at)),
         };
         self.certain_idle = self.certain_idle.max(Some(certain_idle));
-        self.note_consumer(consumer, idle, is_redelivered);
+        // An entry without an idle time belongs to no consumer.
+        if let Some((idle, delivered_at)) = idle.zip(delivered_at) {
+            self.note_consumer(consumer, idle, delivered_at, is_redelivered);
+        }
         let row =
             || PendingReport { id, consumer: consumer.clone(), deliveries, idle, read_at: reading.time };
         if deliveries > 1 {
@@ -349,21 +352,23 @@ impl CensusTally {
         since.get()
     }
 
-    fn note_consumer(&mut self, name: &Name, idle: Option<Duration>, is_redelivered: bool) {
-        // An entry without an idle time belongs to no consumer.
-        if idle.is_none() {
-            return;
-        }
+    fn note_consumer(&mut self, name: &Name, idle: Duration, delivered_at: Duration, is_redelivered: bool) {
         let is_full = self.consumers.len() >= MAX_COUNTED_CONSUMERS;
         if is_full && !self.consumers.contains_key(name) {
             return;
         }
-        let empty =
-            || ConsumerCensus { name: name.clone(), entries: 0, redelivered: 0, max_idle: Duration::ZERO };
+        let empty = || ConsumerCensus {
+            name: name.clone(),
+            entries: 0,
+            redelivered: 0,
+            max_idle: idle,
+            oldest_delivery: delivered_at,
+        };
         let consumer = self.consumers.entry(name.clone()).or_insert_with(empty);
         consumer.entries += 1;
         consumer.redelivered += u64::from(is_redelivered);
-        consumer.max_idle = consumer.max_idle.max(idle.unwrap_or_default());
+        consumer.max_idle = consumer.max_idle.max(idle);
+        consumer.oldest_delivery = consumer.oldest_delivery.min(delivered_at);
     }
 }
 

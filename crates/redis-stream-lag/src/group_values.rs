@@ -782,6 +782,8 @@ pub struct ConsumerCensus {
     pub redelivered: u64,
     /// Longest time since one of them was delivered, when it was read.
     pub max_idle: Duration,
+    /// Time of the delivery that is the longest ago, by the server's clock, since the Unix epoch.
+    pub oldest_delivery: Duration,
 }
 
 /// The last census of a group that has ended.
@@ -812,17 +814,26 @@ impl CensusView<'_> {
     /// while the list was last known to be unchanged. `None` if there is no entry that belongs to a consumer.
     #[must_use]
     pub fn max_idle(&self) -> Option<Duration> {
-        let (until, delivered) = (self.unchanged_until, self.census.oldest_delivery);
-        let now = until.zip(delivered).map(|(until, delivered)| until.saturating_sub(delivered));
-        now.max(self.census.max_idle)
+        let delivered = self.census.oldest_delivery;
+        delivered.and_then(|delivered| self.time_since(delivered)).max(self.census.max_idle)
+    }
+
+    /// Returns [`max_idle`](Self::max_idle) of the entries of one consumer.
+    #[must_use]
+    pub fn max_idle_of(&self, held: &ConsumerCensus) -> Duration {
+        self.time_since(held.oldest_delivery).unwrap_or_default().max(held.max_idle)
+    }
+
+    /// Returns the time from then until the list was last known to be unchanged; `None` if it may have changed.
+    fn time_since(&self, then: Duration) -> Option<Duration> {
+        self.unchanged_until.map(|until| until.saturating_sub(then))
     }
 
     /// Returns the time since an entry was last delivered: when it was read, or while the list was last known to be
     /// unchanged. `None` if it was given back by XNACK.
     #[must_use]
     pub fn idle(&self, entry: &PendingReport) -> Option<Duration> {
-        let since = self.unchanged_until.map_or(Duration::ZERO, |until| until.saturating_sub(entry.read_at));
-        Some(entry.idle? + since)
+        Some(entry.idle? + self.time_since(entry.read_at).unwrap_or_default())
     }
 }
 

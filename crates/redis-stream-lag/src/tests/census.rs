@@ -45,6 +45,13 @@ fn check(shown: CensusView<'_>, group: &ModelGroup, model: &StreamModel) {
         "{idle:?}: {}",
         context()
     );
+    for held in &census.consumers {
+        let own = rows.iter().filter(|(_, consumer)| *consumer == held.name);
+        let idle = own.filter_map(|(entry, _)| entry.idle_ms).max().map(Duration::from_millis).unwrap();
+        let found = shown.max_idle_of(held);
+        let is_late = found > idle + Duration::from_secs(1);
+        assert!(!is_late && (found >= idle || !is_known_now), "{held:?} {idle:?}: {}", context());
+    }
     check_lists(shown, &rows, &context);
 }
 
