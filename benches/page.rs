@@ -219,6 +219,7 @@ fn model(groups_per_stream: usize) -> PageModel {
         last_read: Some(now),
         error: None,
         report: last,
+        redis_cli: Arc::new(["redis-cli".to_owned()]),
     };
     let target = TargetModel {
         old_report: snapshot.report.clone(),
@@ -227,7 +228,6 @@ fn model(groups_per_stream: usize) -> PageModel {
         history: Arc::new(history),
         active: Arc::default(),
         events: Arc::default(),
-        redis_cli: Arc::new(["redis-cli".to_owned()]),
     };
     PageModel { targets: vec![target], now, interval: Duration::from_secs(10), links: Arc::default() }
 }

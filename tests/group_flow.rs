@@ -133,7 +133,8 @@ async fn the_group_that_needs_the_oldest_entry_holds_the_stream() {
         let holds =
             json["groups"].as_array().unwrap().iter().find(|group| group["group"] == "b").unwrap()["holds"]
                 .clone();
-        let command = format!("redis-cli XTRIM s MINID '~' {}", entries[2].0);
+        let (port, min_id) = (server.port(), &entries[2].0);
+        let command = format!("redis-cli -h 127.0.0.1 -p {port} XTRIM s MINID '~' {min_id}");
         assert_eq!(holds["trim_command"].as_str(), Some(&*command), "{json:#}");
         assert_eq!(
             (&holds["waits_for"], &holds["trimmable_entries"]),

@@ -264,6 +264,7 @@ mod tests {
             last_read: Some(Duration::from_secs(1_700_000_000)),
             error: None,
             report: Some(Arc::new(Report { streams, ..Report::default() })),
+            redis_cli: Arc::default(),
         }
     }
 

@@ -18,9 +18,10 @@ use crate::format::redis_cli;
 use crate::format::units::rfc3339;
 use crate::values::family::{self, Family, ValueUnit};
 use crate::values::table::GROUP_VALUES;
+use redis_stream_core::name::Name;
 use redis_stream_lag::report::{
     ConsumerCensus, ConsumerView, GroupReport, GroupStatus, GroupView, LimitedCounts, PendingReport, Report,
-    ReportedStream, Status, StreamReport,
+    ReportedStream, SafeTrim, Status,
 };
 
 pub mod filter;
@@ -38,6 +39,8 @@ pub struct TargetSnapshot {
     pub error: Option<String>,
     /// The last report; `None` before the first, and once it is too old to be served.
     pub report: Option<Arc<Report>>,
+    /// `redis-cli` and the arguments that reach the target, without secrets; empty if they are not known.
+    pub redis_cli: Arc<[String]>,
 }
 
 /// A whole answer. [`write()`] writes the same without holding it in memory.
@@ -107,8 +110,10 @@ pub struct ListedHold {
     pub trimmable_entries: Option<u64>,
     /// The ID of the oldest entry that a group may need.
     pub min_id: String,
-    /// The redis-cli command that trims what no group needs, quoted for a shell.
-    pub trim_command: String,
+    /// The redis-cli command that trims what no group needs, quoted for a shell; `None` if the way to the server is not
+    /// known.
+    #[serde(default)]
+    pub trim_command: Option<String>,
 }
 
 /// The values of a group, parallel to [`GROUP_VALUES`]; `None` if not known. Fields in JSON are named as metrics
@@ -340,7 +345,7 @@ impl ListedGroup {
             since: status.and_then(|status| status.since).map(|since| rfc3339(since.get())),
             unknown_until: snapshot.last_read.zip(unknown_for).map(|(read, time)| rfc3339(read + time)),
             values: view.map(ListedValues::of).unwrap_or_default(),
-            holds: ListedHold::of(stream, group),
+            holds: ListedHold::of(found),
             worst_pending: census.worst,
             pending_by_consumer: census.by_consumer,
             consumer_list: consumers.map(|list| list.map(ListedConsumer::of).collect()),
@@ -398,18 +403,26 @@ impl<'de> Deserialize<'de> for ListedValues {
     }
 }
 
+impl TargetSnapshot {
+    /// Returns the redis-cli command that trims what no group needs; `None` if the way to the server is not known.
+    pub(crate) fn trim_command(&self, key: &Name, trim: &SafeTrim) -> Option<String> {
+        let min_id = trim.min_id.to_string();
+        let arguments = [b"XTRIM", key.as_bytes(), b"MINID", b"~", min_id.as_bytes()];
+        (!self.redis_cli.is_empty()).then(|| redis_cli::line(&self.redis_cli, &arguments))
+    }
+}
+
 impl ListedHold {
-    fn of(stream: &StreamReport, group: &GroupReport) -> Option<Self> {
+    fn of(found: &ReportedGroup<'_>) -> Option<Self> {
+        let ReportedGroup { snapshot, stream, group } = found;
         let trim = stream.values.as_ref()?.safe_trim.as_ref()?;
         let holder = trim.holder.as_ref().filter(|holder| holder.group == group.name)?;
-        let min_id = trim.min_id.to_string();
-        let arguments = [b"XTRIM", stream.key.as_bytes(), b"MINID", b"~", min_id.as_bytes()];
         Some(Self {
             since: rfc3339(holder.since.get()),
             waits_for: holder.held_for.as_str().to_owned(),
             trimmable_entries: trim.entries.map(u64::from),
-            trim_command: redis_cli::line(&["redis-cli".to_owned()], &arguments),
-            min_id,
+            trim_command: snapshot.trim_command(&stream.key, trim),
+            min_id: trim.min_id.to_string(),
         })
     }
 }
@@ -551,11 +564,10 @@ mod tests {
     use crate::values::family::{MetricOrigin, ValueSource};
     use crate::values::table::FAMILIES;
     use redis_stream_core::id::StreamId;
-    use redis_stream_core::name::Name;
     use redis_stream_lag::question::FATAL_DELIVERIES;
     use redis_stream_lag::report::{
         Age, ConditionSet, ConsumerReport, GroupValues, HeldFor, HistoryCoverage, Lag, OldestPending,
-        PendingCensus, PendingCensusReading, Retention, SafeTrim, SeldomGroupValues, StreamHolder,
+        PendingCensus, PendingCensusReading, Retention, SeldomGroupValues, StreamHolder, StreamReport,
         StreamValues,
     };
 
@@ -611,6 +623,7 @@ mod tests {
             last_read: Some(Duration::from_millis(1_700_000_000_250)),
             error: None,
             report: Some(Arc::new(Report { streams, ..Report::default() })),
+            redis_cli: Arc::default(),
         }
     }
 
@@ -717,17 +730,26 @@ mod tests {
         let unread = StreamValues { is_unread: true, ..StreamValues::default() };
         let unread = StreamReport { values: Some(unread), ..(*stream(b"log", Vec::new())).clone() };
         let snapshots = [snapshot("t", vec![held.into(), unread.into()])];
-        let listing = Listing::of(&snapshots, &GroupFilter::default());
-        let holds: Vec<_> = listing.groups.into_iter().map(|group| group.holds).collect();
+        let listing = |snapshots: &[TargetSnapshot]| Listing::of(snapshots, &GroupFilter::default());
+        let holds = |snapshots: &[TargetSnapshot]| -> Vec<_> {
+            listing(snapshots).groups.into_iter().map(|group| group.holds).collect()
+        };
         let hold = ListedHold {
             since: "2023-11-14T22:13:20.000Z".to_owned(),
             waits_for: "acknowledgement".to_owned(),
             trimmable_entries: Some(4),
             min_id: "17-3".to_owned(),
-            trim_command: r#"redis-cli --quoted-input XTRIM "\"it's\\xff\"" MINID '"~"' 17-3"#.to_owned(),
+            trim_command: None,
         };
-        assert_eq!(holds, [None, Some(hold)]);
-        assert_eq!(listing.targets[0].streams_unread, ["log"]);
+        assert_eq!(holds(&snapshots), [None, Some(hold.clone())], "the way to the server is not known");
+        assert_eq!(listing(&snapshots).targets[0].streams_unread, ["log"]);
+        let [snapshot] = snapshots;
+        let words = ["redis-cli", "-h", "::1", "-p", "7001", "-n", "3"].map(str::to_owned);
+        let command =
+            r#"redis-cli -h ::1 -p 7001 -n 3 --quoted-input XTRIM "\"it's\\xff\"" MINID '"~"' 17-3"#
+                .to_owned();
+        let reached = TargetSnapshot { redis_cli: Arc::new(words), ..snapshot };
+        assert_eq!(holds(&[reached]), [None, Some(ListedHold { trim_command: Some(command), ..hold })]);
     }
 
     #[test]

@@ -116,6 +116,7 @@ mod tests {
             last_read: None,
             error: None,
             report: Some(Arc::new(Report { streams, ..Report::default() })),
+            redis_cli: Arc::default(),
         }
     }
 

@@ -29,5 +29,6 @@ pub(super) fn target_snapshot(
         last_read: state.last_read,
         error: state.problem.clone(),
         report: state.fresh(now).map(|published| Arc::clone(&published.report)),
+        redis_cli: Arc::clone(&state.redis_cli),
     }
 }

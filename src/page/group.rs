@@ -347,7 +347,7 @@ fn what_to_try(row: &GroupRow<'_>, read_at: Duration) -> Markup {
             word => Some(word.as_bytes()),
         };
         let arguments: Option<Vec<_>> = words.split(' ').map(word).collect();
-        arguments.map(|arguments| redis_cli::line(&row.target.redis_cli, &arguments))
+        arguments.map(|arguments| redis_cli::line(&row.target.snapshot.redis_cli, &arguments))
     };
     let several = row.statuses().count() > 1;
     html! {
@@ -445,6 +445,7 @@ mod tests {
             last_read: Some(Duration::from_secs(1_700_000_000)),
             error: None,
             report: Some(Arc::new(report(vec![stream("orders", vec![group])]))),
+            redis_cli: Arc::default(),
         };
         let now = Duration::from_secs(1_700_000_005);
         render(

@@ -2,7 +2,6 @@
 
 use maud::{Markup, html};
 
-use crate::format::redis_cli;
 use crate::format::units::{count, lasting};
 use crate::page::label;
 use crate::page::model::{PageModel, TargetModel};
@@ -11,8 +10,7 @@ use redis_stream_lag::report::{HeldFor, SafeTrim, StreamHolder};
 
 /// Renders what holds the stream, and the command that trims the rest.
 pub(super) fn held(model: &PageModel, target: &TargetModel, key: &Name, trim: &SafeTrim) -> Markup {
-    let (key, min_id) = (key.as_bytes(), trim.min_id.to_string());
-    let arguments = [b"XTRIM", key, b"MINID", b"~", min_id.as_bytes()];
+    let command = target.snapshot.trim_command(key, trim).filter(|_| trim.entries != Some(0.into()));
     html! {
         div #held {
             p {
@@ -36,9 +34,9 @@ pub(super) fn held(model: &PageModel, target: &TargetModel, key: &Name, trim: &S
                     " were delivered to every group and acknowledged, as of this reading, and can be trimmed. Readers without a group are not seen."
                 }
             }
-            @if trim.entries != Some(0.into()) {
+            @if let Some(command) = command {
                 p { strong.writes { "This changes data." } }
-                pre tabindex="0" { code { (redis_cli::line(&target.redis_cli, &arguments)) } }
+                pre tabindex="0" { code { (command) } }
             }
         }
     }

@@ -42,8 +42,6 @@ pub struct TargetModel {
     pub events: Arc<EventLog>,
     /// Its pending and firing alerts.
     pub active: Arc<Active>,
-    /// redis-cli and its arguments before a command, without secrets.
-    pub redis_cli: Arc<[String]>,
 }
 
 /// A group with its stream and target.

@@ -167,6 +167,7 @@ mod tests {
             last_read: Some(Duration::from_secs(1_700_000_000)),
             error: report.is_none().then(|| "cannot connect to cache:6379".to_owned()),
             report: report.map(Arc::new),
+            redis_cli: Arc::default(),
         };
         PageModel {
             targets: vec![target(snapshot)],

@@ -226,6 +226,7 @@ mod tests {
             last_read: Some(s(40)),
             error: None,
             report: previous.map(Arc::new),
+            redis_cli: Arc::default(),
         };
         let target = TargetModel { history: Arc::new(history), ..target(snapshot) };
         let links =

@@ -36,13 +36,13 @@ pub(super) fn stream(key: impl Into<Name>, groups: Vec<GroupReport>) -> StreamRe
 
 /// Returns a target in this state, without a past.
 pub(super) fn target(snapshot: TargetSnapshot) -> TargetModel {
+    let words = ["redis-cli", "-h", "cache", "-p", "6379"].map(str::to_owned);
     TargetModel {
         old_report: snapshot.report.clone(),
-        snapshot,
+        snapshot: TargetSnapshot { redis_cli: Arc::new(words), ..snapshot },
         server: None,
         history: Arc::default(),
         events: Arc::default(),
         active: Arc::default(),
-        redis_cli: Arc::new(["redis-cli".to_owned()]),
     }
 }

@@ -139,8 +139,9 @@ fn held(hold: &ListedHold) -> String {
         Some(0) => format!("it waits for {waits_for}"),
         entries => {
             let entries = entries.map_or_else(|| UNKNOWN.to_owned(), count);
-            let command = printable(&hold.trim_command);
-            format!("it waits for {waits_for}; {entries} entries can be trimmed: {command}")
+            let command = hold.trim_command.as_deref().map(|command| format!(": {}", printable(command)));
+            let command = command.unwrap_or_default();
+            format!("it waits for {waits_for}; {entries} entries can be trimmed{command}")
         }
     }
 }

@@ -94,7 +94,6 @@ fn model(targets: &Targets) -> PageModel {
             history: Arc::clone(last.map_or(&state.history, |published| &published.last_history)),
             events: Arc::clone(&state.events),
             active: Arc::clone(&state.alerts.active),
-            redis_cli: Arc::clone(&state.redis_cli),
         }
     });
     let models = models.collect();

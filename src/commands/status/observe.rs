@@ -11,6 +11,7 @@ use crate::api::groups::filter::GroupFilter;
 use crate::api::groups::{Listing, TargetSnapshot};
 use crate::commands::output::{print_error, stderr};
 use crate::config::{self, Config, Poll};
+use crate::monitor::redis_cli;
 use crate::monitor::settings::alert_labels;
 use crate::poller::poll::{Poller, describe_unread, has_answered, problem};
 use crate::self_metrics::target::TargetMetrics;
@@ -51,8 +52,16 @@ async fn observe_target(
     let poll = Poll { timeout, interval: DISCOVERY_TIMEOUT, ..poll.clone() };
     let metrics = TargetMetrics::unexported(&target.name);
     let labels = Arc::new(alert_labels(&target));
-    let mut poller = Poller::new(Arc::new(target), poll, metrics);
-    let mut snapshot = TargetSnapshot { labels, is_up: false, last_read: None, error: None, report: None };
+    let target = Arc::new(target);
+    let mut poller = Poller::new(Arc::clone(&target), poll, metrics);
+    let mut snapshot = TargetSnapshot {
+        labels,
+        is_up: false,
+        last_read: None,
+        error: None,
+        report: None,
+        redis_cli: Arc::default(),
+    };
     let mut unread = poll_into(&mut poller, &mut snapshot).await;
     if snapshot.report.is_none() {
         return (snapshot, None);
@@ -63,6 +72,9 @@ async fn observe_target(
             sleep_until(began + time * poll / POLLS).await;
             unread = poll_into(&mut poller, &mut snapshot).await;
         }
+    }
+    if let Some(endpoint) = poller.node_address() {
+        snapshot.redis_cli = redis_cli::words(&target, endpoint);
     }
     let problem = discovery_problem(&poller).or(unread);
     let problem = problem.map(|problem| format!("target {:?}: {problem}", snapshot.labels.name));

@@ -160,6 +160,7 @@ mod tests {
             last_read: Some(now(29)),
             error: None,
             report: Some(Arc::new(report)),
+            redis_cli: Arc::default(),
         };
         let target = TargetModel { active: Arc::new(evaluator.active()), ..target(snapshot) };
         let links = [

@@ -264,6 +264,7 @@ fn check_the_json(report: &Arc<Report>, now: Duration) {
         last_read: Some(now),
         error: None,
         report: Some(Arc::clone(report)),
+        redis_cli: Arc::default(),
     }];
     let mut json = Vec::new();
     groups::write(&snapshots, &GroupFilter::default(), &mut json).expect("it is written to memory");
