@@ -11,10 +11,13 @@ use crate::format::units::{clock, count, rate_number, span};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::is_fatal;
-use redis_stream_lag::report::{GroupView, Lag, OldestPending, Status};
+use redis_stream_lag::report::{CensusView, GroupView, Lag, OldestPending, Status};
 
 /// Deliveries from which on a pending entry counts as one that fails: a claim from a consumer that died is no failure.
 const MANY_DELIVERIES: u64 = 3;
+/// What to do about an entry that no consumer can process any more.
+const REMOVE_GONE: &str =
+    "XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on";
 /// Characters of a consumer's name.
 const NAME_CHARS: usize = 60;
 
@@ -301,8 +304,11 @@ impl Facts<'_> {
             1 => "1 more is pending".to_owned(),
             others => format!("{} more are pending", count(others)),
         });
-        let advice = "See what it holds (XRANGE), fix its handler or put it aside, then XACK it";
-        (joined([Some(first), behind, others, self.loss_ahead()]), advice)
+        let (gone, advice) = match self.is_gone(entry) {
+            true => (Some(self.gone()), REMOVE_GONE),
+            false => (None, "See what it holds (XRANGE), fix its handler or put it aside, then XACK it"),
+        };
+        (joined([Some(first), gone, behind, others, self.loss_ahead()]), advice)
     }
 
     fn stuck(&self) -> Sentence {
@@ -328,6 +334,10 @@ impl Facts<'_> {
                 )
             }
         };
+        let (gone, advice) = match self.is_gone(&entry) {
+            true => (Some(self.gone()), REMOVE_GONE),
+            false => (None, advice),
+        };
         let again = entry.deliveries.filter(|deliveries| *deliveries > 1);
         let again = again.map(|deliveries| format!("it was delivered {} times", count(deliveries)));
         let failing =
@@ -337,7 +347,29 @@ impl Facts<'_> {
             None => format!("entry {} was marked as failed (XNACK FATAL)", worst.id),
         });
         let waiting = (self.values.lag.max() > 0).then(|| self.waiting());
-        (joined([Some(first), again, failing, self.pending(), waiting]), advice)
+        (joined([Some(first), gone, again, failing, self.pending(), waiting]), advice)
+    }
+
+    /// Returns true if the pending entry is known to be no longer in the stream.
+    fn is_gone(&self, entry: &WorstPending<'_>) -> bool {
+        let is_oldest = oldest_pending(self.values).is_some_and(|oldest| oldest.id == entry.id);
+        // The list is as it was then, so the oldest entry is one of those below the first of the stream.
+        let is_trimmed = |shown: CensusView<'_>| shown.unchanged_until.is_some() && shown.census.trimmed > 0;
+        self.are_all_gone() || (is_oldest && self.values.pending_census().is_some_and(is_trimmed))
+    }
+
+    fn are_all_gone(&self) -> bool {
+        let pending = self.values.messages_pending;
+        pending > 0 && self.values.pending_orphaned.map(u64::from) == Some(pending)
+    }
+
+    fn gone(&self) -> String {
+        match self.values.messages_pending {
+            2.. if self.are_all_gone() => {
+                "neither it nor any other pending entry is in the stream any more".to_owned()
+            }
+            _ => "it is no longer in the stream".to_owned(),
+        }
     }
 
     fn lagging(&self) -> Sentence {
@@ -592,6 +624,49 @@ mod tests {
         lagging: Too slow since 19:55 UTC: 50.0/s come in and 10.0/s are read; 4,258 entries wait, the oldest for 5 min 11 s; 40.0 more each second. Add consumers, or make them faster
         lagging, and the rates are not known: Too slow since 19:55 UTC: more is added than the group reads; 4,258 entries wait, the oldest for 5 min 11 s. Add consumers, or make them faster
         abandoned and losing: Not read: none of its 3 consumers gives a sign of life; 4,258 entries wait, the oldest for 5 min 11 s; nothing was delivered since 19:55 UTC. Start or restart the consumers, or remove the group
+        ");
+    }
+
+    #[test]
+    fn a_pending_entry_that_left_the_stream_cannot_be_claimed() {
+        let stuck = |deliveries, idle, orphaned: Option<u64>, messages_pending| GroupValues {
+            messages_pending,
+            pending_orphaned: orphaned.map(Into::into),
+            ..holding(&with(&[Status::Stuck]), deliveries, idle)
+        };
+        let counted = |trimmed, unchanged_until: Option<Duration>, values| {
+            let census = Arc::new(PendingCensus { trimmed, ..PendingCensus::default() });
+            let (age, unchanged_until) = (Age::of(s(9)), unchanged_until.map(Into::into));
+            let pending_census = Some(PendingCensusReading { census, age, unchanged_until });
+            GroupValues { pending_census, ..values }
+        };
+        let some = |orphaned| stuck(1, Some(s(900)), Some(orphaned), 12);
+        let cases = [
+            ("all", some(12)),
+            ("the only one", stuck(1, Some(s(900)), Some(1), 1)),
+            ("given back", stuck(1, None, Some(12), 12)),
+            ("fails", stuck(5, Some(s(900)), Some(12), 12)),
+            ("the oldest was trimmed", counted(1, Some(AT), some(1))),
+            ("some, and the list has changed", counted(1, None, some(1))),
+            ("some within the stream", counted(0, Some(AT), some(1))),
+            ("not known", stuck(1, Some(s(900)), None, 12)),
+        ];
+        let shown = cases.map(|(case, values)| {
+            let diagnosis = of_pending((&values).into(), AT).unwrap().to_string();
+            let kept: Vec<_> = diagnosis.split("; ").skip(1).collect();
+            let advice = diagnosis.rsplit_once(". ").unwrap().1;
+            let gone = kept.iter().find(|part| part.contains("the stream")).copied();
+            format!("{case}: {} / {advice}", gone.unwrap_or("-").split(". ").next().unwrap())
+        });
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        all: neither it nor any other pending entry is in the stream any more / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
+        the only one: it is no longer in the stream / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
+        given back: neither it nor any other pending entry is in the stream any more / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
+        fails: neither it nor any other pending entry is in the stream any more / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
+        the oldest was trimmed: it is no longer in the stream / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
+        some, and the list has changed: - / Let another consumer claim it (XAUTOCLAIM), and acknowledge it
+        some within the stream: - / Let another consumer claim it (XAUTOCLAIM), and acknowledge it
+        not known: - / Let another consumer claim it (XAUTOCLAIM), and acknowledge it
         ");
     }
 
