@@ -509,7 +509,10 @@ mod tests {
     use crate::alert::test_support::{group, lagging, missing_group, report, stream, values};
     use redis_stream_core::glob::Glob;
     use redis_stream_core::id::StreamId;
-    use redis_stream_lag::report::{Age, GroupValues, OldestPending, PendingCensus, PendingCensusReading};
+    use redis_stream_lag::report::{
+        Age, GroupValues, NewPosition, OldestPending, PendingCensus, PendingCensusReading, Recreation,
+        SeldomGroupValues,
+    };
 
     const START: Duration = Duration::from_secs(1_700_000_000);
 
@@ -843,17 +846,39 @@ mod tests {
                 ..lagging(lag)
             };
             let mut found = stream("s", vec![group("g", values)]);
-            found.values.as_mut().unwrap().entries_added = Some(added.into());
+            let stream = found.values.as_mut().unwrap();
+            (stream.entries_added, stream.ids.last_generated) = (Some(added.into()), id(9));
             report(vec![found])
         };
         let gone = report(vec![stream("s", Vec::new())]);
+        let again = |found: Report, position| {
+            let mut found = (*found.streams[0]).clone();
+            let values = found.groups[0].values.as_mut().unwrap();
+            let seldom = SeldomGroupValues {
+                recreation: Some(Recreation { at: START, position }),
+                ..Default::default()
+            };
+            values.seldom = seldom.into();
+            report(vec![found])
+        };
+        let older = |found: Report| {
+            let mut found = (*found.streams[0]).clone();
+            found.values.as_mut().unwrap().ids.last_generated = id(3);
+            report(vec![found])
+        };
         let behind = read(17_300, 5, 20_000);
         for (after, expected) in [
-            (read(0, 9, 20_000), "the group has read to the end"),
-            (read(120, 8, 20_000), "the group reads: 120 entries wait"),
+            (read(0, 9, 20_000), "nothing waits for the group any more"),
+            (read(120, 8, 20_000), "the group has moved on: 120 entries wait"),
             (read(87, 5, 20_000), "17,213 entries were removed before they were read"),
             (read(100, 5, 20_013), "17,213 entries were removed before they were read"),
             (read(0, 2, 20_000), "the group was set to another position"),
+            (read(0, 2, 3), "the stream was deleted or replaced"),
+            (read(0, 9, 3), "the stream was deleted or replaced"),
+            (again(read(0, 9, 20_000), NewPosition::OtherStream), "the stream was deleted or replaced"),
+            (again(read(0, 9, 20_000), NewPosition::Ahead), "the group was destroyed and created again"),
+            (again(read(0, 5, 20_000), NewPosition::Same), "the group was destroyed and created again"),
+            (older(read(0, 9, 20_000)), "the stream was deleted or replaced"),
             (gone, "the group was destroyed"),
             (report(Vec::new()), "the stream was deleted"),
         ] {
@@ -884,12 +909,44 @@ mod tests {
         };
         let forgotten = pending(entry(900, 700, 2), 5);
         for (after, expected) in [
-            (pending(OldestPending::Nothing, 0), "the entry was acknowledged"),
-            (pending(entry(400, 9, 1), 4), "the entry was acknowledged"),
+            (pending(OldestPending::Nothing, 0), "the entry is not pending any more"),
+            (pending(entry(400, 9, 1), 4), "the entry is not pending any more"),
             (pending(entry(1300, 9, 3), 5), "the entry was delivered again"),
             (pending(entry(1300, 9, 2), 5), "the entry was claimed"),
         ] {
             assert_eq!(reason("oldest_pending_idle_seconds > 10m", &forgotten, &after), expected);
+        }
+        // Only an acknowledgement explains it if nothing was deleted.
+        let counted = |oldest, orphaned: u64, length: u64, [consumers, pending_dropped]: [u64; 2]| {
+            let seldom = SeldomGroupValues { pending_dropped, ..Default::default() };
+            let values = GroupValues {
+                oldest_pending: Some(oldest),
+                messages_pending: 5,
+                pending_orphaned: Some(orphaned.into()),
+                consumers,
+                seldom: seldom.into(),
+                ..values()
+            };
+            let mut found = stream("s", vec![group("g", values)]);
+            let stream = found.values.as_mut().unwrap();
+            (stream.length, stream.entries_added) = (length, Some((length.max(40) + 3).into()));
+            report(vec![found])
+        };
+        let (first, second) = (|| entry(900, 700, 2), || entry(400, 9, 1));
+        for (orphaned, after, is_certain) in [
+            (0, counted(second(), 0, 40, [2, 0]), true),
+            (0, counted(second(), 0, 45, [2, 0]), true),
+            (0, counted(second(), 0, 45, [3, 0]), true),
+            // XDEL and XAUTOCLAIM, in one poll or two.
+            (0, counted(second(), 0, 39, [2, 0]), false),
+            (1, counted(second(), 0, 40, [2, 0]), false),
+            (0, counted(second(), 0, 40, [1, 0]), false),
+            (0, counted(second(), 0, 40, [2, 1]), false),
+        ] {
+            let before = counted(first(), orphaned, 40, [2, 0]);
+            let expected =
+                if is_certain { "the entry was acknowledged" } else { "the entry is not pending any more" };
+            assert_eq!(reason("oldest_pending_idle_seconds > 10m", &before, &after), expected, "{after:?}");
         }
         // Another entry than the oldest one was meant.
         let with_census = |max_idle, messages_pending| {

@@ -12,7 +12,8 @@ use crate::format::units::{count, span};
 use redis_stream_core::name::Name;
 use redis_stream_core::wall_clock::ClockShift;
 use redis_stream_lag::report::{
-    GroupReport, GroupValues, GroupView, OldestPending, ReportedStream, Status, StreamReport,
+    GroupReport, GroupValues, GroupView, NewPosition, OldestPending, ReportedStream, Status, StreamReport,
+    StreamValues,
 };
 
 /// The annotation of a resolved alert that has the reason.
@@ -27,6 +28,8 @@ const STREAM_DELETED: &str = "the stream was deleted";
 const GROUP_DESTROYED: &str = "the group was destroyed";
 const LOSES_NOW: &str = "entries are lost now";
 const SET_ELSEWHERE: &str = "the group was set to another position";
+const STREAM_REPLACED: &str = "the stream was deleted or replaced";
+const GROUP_RECREATED: &str = "the group was destroyed and created again";
 /// The start of a reason, before a duration.
 const NOT_KNOWN: &str = "its values have not been known for";
 /// The end of reasons, after a number.
@@ -78,10 +81,6 @@ impl HeldValues {
         self.stream.view(&self.stream.groups[self.group])
     }
 
-    fn entries_added(&self) -> Option<u64> {
-        self.stream.values.as_ref()?.entries_added.map(u64::from)
-    }
-
     pub(super) fn shift_times(&mut self, shift: ClockShift) {
         self.at = shift.apply(self.at);
     }
@@ -109,7 +108,7 @@ impl HeldValues {
 /// Returns true if what resolved for this reason is well again; false if the subject is gone, its values are not known, or
 /// entries were removed before they were read.
 pub(crate) fn is_recovery(reason: &str) -> bool {
-    const OTHERS: [&str; 8] = [
+    const OTHERS: [&str; 10] = [
         DESELECTED,
         RULE_REMOVED,
         TARGET_REMOVED,
@@ -118,6 +117,8 @@ pub(crate) fn is_recovery(reason: &str) -> bool {
         GROUP_DESTROYED,
         LOSES_NOW,
         SET_ELSEWHERE,
+        STREAM_REPLACED,
+        GROUP_RECREATED,
     ];
     !(OTHERS.contains(&reason)
         || reason.starts_with(NOT_KNOWN)
@@ -153,8 +154,7 @@ pub(super) fn reason(
             // The group that was the worst may not be the one that made the alert resolve.
             Some(_) if group.fold.is_some() => return now_is(first, value),
             Some(values) => {
-                let added = stream.values.as_ref().and_then(|values| values.entries_added).map(u64::from);
-                let change = GroupChange { held, values, added };
+                let change = GroupChange { held, values, stream: stream.values.as_ref() };
                 return change.reason(expression).unwrap_or_else(|| now_is(first, value));
             }
         },
@@ -209,8 +209,13 @@ impl Topic {
 struct GroupChange<'c> {
     held: Option<&'c HeldValues>,
     values: &'c GroupValues,
-    /// entries-added of the stream now.
-    added: Option<u64>,
+    /// The stream now.
+    stream: Option<&'c StreamValues>,
+}
+
+/// Returns the number of entries that were trimmed or deleted since the stream was created.
+fn removed(stream: &StreamValues) -> Option<u64> {
+    u64::from(stream.entries_added?).checked_sub(stream.length)
 }
 
 /// Returns true if the last census found no entry that was delivered more often than the oldest pending one, or not for
@@ -235,6 +240,9 @@ impl GroupChange<'_> {
         }
         let held = self.held?;
         let before = held.values()?;
+        if let Some(replaced) = self.of_replacement(&before) {
+            return Some(replaced.to_owned());
+        }
         match topic {
             Topic::Pending => self.of_pending(before),
             Topic::Waiting => {
@@ -242,10 +250,34 @@ impl GroupChange<'_> {
                 if is_retention && self.has_lost(&before) {
                     return Some(LOSES_NOW.to_owned());
                 }
-                self.of_waiting(&before, held.entries_added()).or_else(|| self.of_consumers(&before))
+                self.of_waiting(&before).or_else(|| self.of_consumers(&before))
             }
             Topic::Consumers => self.of_consumers(&before),
             Topic::Losses | Topic::Other => None,
+        }
+    }
+
+    /// Returns the stream now, and when the expression last held.
+    fn streams(&self) -> Option<[&StreamValues; 2]> {
+        Some([self.stream?, self.held?.stream.values.as_ref()?])
+    }
+
+    /// Returns the numbers of entries ever added to the stream now, and when the expression last held.
+    fn added(&self) -> Option<[u64; 2]> {
+        let [now, before] = self.streams()?.map(|stream| stream.entries_added.map(u64::from));
+        Some([now?, before?])
+    }
+
+    /// Tells whether the group or the stream is another one than when the expression last held.
+    fn of_replacement(&self, before: &GroupValues) -> Option<&'static str> {
+        let is_smaller = self.added().is_some_and(|[now, before]| now < before)
+            || self.streams().is_some_and(|[now, before]| now.ids.last_generated < before.ids.last_generated);
+        let recreation = self.values.seldom.recreation.filter(|now| before.seldom.recreation != Some(*now));
+        match recreation.map(|recreation| recreation.position) {
+            _ if is_smaller => Some(STREAM_REPLACED),
+            Some(NewPosition::OtherStream) => Some(STREAM_REPLACED),
+            Some(_) => Some(GROUP_RECREATED),
+            None => None,
         }
     }
 
@@ -253,7 +285,7 @@ impl GroupChange<'_> {
         self.values.entries_lost > before.entries_lost
     }
 
-    fn of_waiting(&self, before: &GroupValues, added_before: Option<u64>) -> Option<String> {
+    fn of_waiting(&self, before: &GroupValues) -> Option<String> {
         let now = self.values;
         let is_at_end = now.lag.max() == 0;
         if now.last_delivered_id < before.last_delivered_id {
@@ -261,7 +293,7 @@ impl GroupChange<'_> {
         }
         if now.last_delivered_id == before.last_delivered_id {
             // Nothing was read, so the lag can only have fallen by removal.
-            let added = self.added.zip(added_before).and_then(|(now, before)| now.checked_sub(before));
+            let added = self.added().and_then(|[now, before]| now.checked_sub(before));
             let waited = before.lag.exact().zip(added).map(|(lag, added)| lag + added);
             let removed = waited.zip(now.lag.exact()).and_then(|(waited, lag)| waited.checked_sub(lag));
             return match removed {
@@ -279,12 +311,13 @@ impl GroupChange<'_> {
             let [now, before] = [now, before].map(|values| values.entries_lost.map_or(0, u64::from));
             return Some(format!("{} {REMOVED}", count(now - before)));
         }
+        // XGROUP SETID moves a group on too, and counts as delivery.
         if is_at_end {
-            return Some("the group has read to the end".to_owned());
+            return Some("nothing waits for the group any more".to_owned());
         }
         match now.lag.exact() {
-            Some(lag) => Some(format!("the group reads: {} entries wait", count(lag))),
-            None => Some("the group reads".to_owned()),
+            Some(lag) => Some(format!("the group has moved on: {} entries wait", count(lag))),
+            None => Some("the group has moved on".to_owned()),
         }
     }
 
@@ -293,6 +326,17 @@ impl GroupChange<'_> {
             return Some("the group has a consumer".to_owned());
         }
         None
+    }
+
+    /// Returns true if an entry that is not pending any more can only have been acknowledged: none was deleted, and no
+    /// consumer was.
+    fn must_be_acknowledged(&self, before: &GroupValues) -> bool {
+        let was_removed = self.streams().is_none_or(|[now, before]| {
+            removed(now).zip(removed(before)).is_none_or(|(now, before)| now != before)
+        });
+        let was_dropped = self.values.consumers < before.consumers
+            || self.values.seldom.pending_dropped != before.seldom.pending_dropped;
+        before.pending_orphaned == Some(0.into()) && !was_removed && !was_dropped
     }
 
     /// Tells what became of the oldest pending entry, if none stood out more when the expression last held.
@@ -305,10 +349,9 @@ impl GroupChange<'_> {
         else {
             return None;
         };
-        let acknowledged = if self.values.consumers < before.consumers {
-            "the entry is not pending any more: it was acknowledged, or its consumer was deleted"
-        } else {
-            "the entry was acknowledged"
+        let acknowledged = match self.must_be_acknowledged(&before) {
+            true => "the entry was acknowledged",
+            false => "the entry is not pending any more",
         };
         match oldest {
             OldestPending::Nothing => Some(acknowledged.to_owned()),
@@ -381,9 +424,13 @@ mod tests {
     #[test]
     fn what_is_gone_or_lost_has_not_recovered() {
         for (reason, is_well) in [
-            ("the group has read to the end", true),
-            ("the group reads: 12 entries wait", true),
+            ("nothing waits for the group any more", true),
+            ("the group has moved on: 12 entries wait", true),
             ("the entry was acknowledged", true),
+            ("the entry is not pending any more", true),
+            ("the stream was deleted or replaced", false),
+            ("the group was destroyed and created again", false),
+            ("the group was set to another position", false),
             ("the target can be polled", true),
             ("lag is 3", true),
             ("17,213 entries were removed before they were read", false),

@@ -304,7 +304,11 @@ mod tests {
             of("warning", 50.0, "orders", firing("LagHigh", "audit")),
             of("warning", 6_142.0, "orders", firing("LagHigh", "search")),
             of("critical", 1.0, "jobs", firing("LagHigh", "nightly")),
-            annotated("resolved_reason", "the group has read to the end", resolved("LagHigh", "mail", 90)),
+            annotated(
+                "resolved_reason",
+                "nothing waits for the group any more",
+                resolved("LagHigh", "mail", 90),
+            ),
             annotated("resolved_reason", "the group was destroyed", resolved("LagHigh", "gone", 7_500)),
         ];
         let batch = batch(changed.into_iter().chain(pods).collect(), vec![firing("LagHigh", "b")]);
@@ -324,7 +328,7 @@ mod tests {
         #8a979c orders
         • <https://gauge.example.com/groups/cache/db0/orders/gone|gone>: resolved after 2 h 5 min – the group was destroyed
         good orders
-        • <https://gauge.example.com/groups/cache/db0/orders/mail|mail>: resolved after 1 min 30 s – the group has read to the end
+        • <https://gauge.example.com/groups/cache/db0/orders/mail|mail>: resolved after 1 min 30 s – nothing waits for the group any more
         ");
     }
 
