@@ -12,7 +12,9 @@ use crate::format::severity::Severity;
 use crate::format::unicode::{printable, shortened};
 use crate::format::units::{count, counted, span};
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::{GroupReport, GroupValues, Report, Status, StreamReport, StreamValues};
+use redis_stream_lag::report::{
+    GroupReport, GroupValues, NewPosition, Report, Status, StreamReport, StreamValues,
+};
 
 /// Events that are kept.
 const KEPT: usize = 1_000;
@@ -24,6 +26,8 @@ const MIN_TRIM: u64 = 100;
 const TRIM_PART: u64 = 10;
 /// Groups of several that are named.
 const NAMED: usize = 3;
+/// What happened to a group that is another one than before.
+pub(super) const CREATED_AGAIN: &str = "destroyed and created again";
 /// Characters of a name.
 const NAME_CHARS: usize = 60;
 
@@ -54,6 +58,7 @@ enum GroupEvent {
     Became(Status),
     Recovered(Status),
     Created,
+    Recreated(NewPosition),
     Gone,
 }
 
@@ -70,7 +75,7 @@ impl GroupEvent {
             Self::Became(status) => Severity::of(Some(*status)),
             Self::Recovered(_) => Severity::Good,
             Self::Created => Severity::Unknown,
-            Self::Gone => Severity::Poor,
+            Self::Recreated(_) | Self::Gone => Severity::Poor,
         }
     }
 }
@@ -194,7 +199,10 @@ fn of_stream(at: Duration, before: &StreamReport, stream: &StreamReport) -> Vec<
             _ => Vec::new(),
         };
     };
+    let recreated = is_recreated(before, stream)
+        .then(|| event(Severity::Poor, None, "the stream was deleted and created again".to_owned()));
     let trimmed = trimmed(earlier, values)
+        .filter(|_| recreated.is_none())
         .map(|entries| event(Severity::Unknown, None, format!("{} entries were removed", count(entries))));
     let changes = changes(at, before, stream);
     let lines = folded(changes, |changed| changed.change.clone(), |one, other| one.name.cmp(other.name));
@@ -206,7 +214,7 @@ fn of_stream(at: Duration, before: &StreamReport, stream: &StreamReport) -> Vec<
         true => event(line.first.change.severity(), Some(line.first.name), line.first.text()),
         false => event(line.first.change.severity(), None, of_several(line)),
     });
-    trimmed.into_iter().chain(lost).chain(changed).collect()
+    recreated.into_iter().chain(trimmed).chain(lost).chain(changed).collect()
 }
 
 /// Returns the number of entries that a trim or a deletion took, if it was a large part of the stream.
@@ -230,20 +238,39 @@ fn find<'a>(stream: &'a StreamReport, name: &Name) -> Option<&'a GroupValues> {
     stream.group(name)?.values.as_ref()
 }
 
+/// Returns where a group was created again since the earlier report; `None` if it was not.
+fn recreation(before: &StreamReport, group: &GroupReport) -> Option<NewPosition> {
+    let recreation = group.values.as_ref()?.seldom.recreation?;
+    let is_known = find(before, &group.name)
+        .and_then(|earlier| earlier.seldom.recreation)
+        .is_some_and(|earlier| earlier == recreation);
+    (!is_known).then_some(recreation.position)
+}
+
+/// Returns true if a group shows that the stream was created again too.
+fn is_recreated(before: &StreamReport, stream: &StreamReport) -> bool {
+    stream.groups.iter().any(|group| recreation(before, group) == Some(NewPosition::OtherStream))
+}
+
 fn changes<'a>(at: Duration, before: &'a StreamReport, stream: &'a StreamReport) -> Vec<ChangedGroup<'a>> {
     let of_present = stream.groups.iter().filter_map(|group| {
         let values = group.values.as_ref()?;
         let (change, lasted) = match find(before, &group.name) {
+            None if recreation(before, group).is_some() => return None,
             None => (GroupEvent::Created, None),
             Some(earlier) => change(at, earlier, values)?,
         };
         Some(ChangedGroup { change, name: &group.name, lasted })
     });
+    let of_recreated = stream.groups.iter().filter_map(|group| {
+        let change = GroupEvent::Recreated(recreation(before, group)?);
+        Some(ChangedGroup { change, name: &group.name, lasted: None })
+    });
     let present = |group: &GroupReport| find(stream, &group.name).is_some();
     let of_gone = before.groups.iter().filter(|group| group.values.is_some() && !present(group));
     let of_gone =
         of_gone.map(|group| ChangedGroup { change: GroupEvent::Gone, name: &group.name, lasted: None });
-    of_present.chain(of_gone).collect()
+    of_recreated.chain(of_present).chain(of_gone).collect()
 }
 
 fn change(
@@ -271,6 +298,9 @@ impl ChangedGroup<'_> {
             }
             (GroupEvent::Recovered(status), None) => format!("is ok again, was {}", status.as_str()),
             (GroupEvent::Created, _) => "was created".to_owned(),
+            (GroupEvent::Recreated(position), _) => {
+                format!("was {CREATED_AGAIN}, {}", position_words(*position))
+            }
             (GroupEvent::Gone, _) => "is gone".to_owned(),
         }
     }
@@ -281,10 +311,21 @@ fn of_several(line: &FoldedLine<ChangedGroup<'_>>) -> String {
         GroupEvent::Became(status) => format!("became {}", status.as_str()),
         GroupEvent::Recovered(status) => format!("are ok again, were {}", status.as_str()),
         GroupEvent::Created => "were created".to_owned(),
+        GroupEvent::Recreated(position) => format!("were {CREATED_AGAIN}, {}", position_words(*position)),
         GroupEvent::Gone => "are gone".to_owned(),
     };
     let names: Vec<_> = line.rows().take(NAMED).map(|changed| named(&changed.name.text())).collect();
     format!("{} {what}: {}, \u{2026}", counted(line.len(), "group", "groups"), names.join(", "))
+}
+
+/// Describes the position of a group that was created again.
+pub(super) fn position_words(position: NewPosition) -> &'static str {
+    match position {
+        NewPosition::FurtherBack => "further back",
+        NewPosition::Same => "where it was",
+        NewPosition::Ahead => "ahead of where it was",
+        NewPosition::OtherStream => "with its stream",
+    }
 }
 
 fn named(name: &str) -> String {
@@ -295,6 +336,7 @@ fn named(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::page::test_support::{group, report, stream, values};
+    use redis_stream_lag::report::{Recreation, SeldomGroupValues};
 
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(1_700_000_000 + seconds)
@@ -384,6 +426,68 @@ mod tests {
         let (orders, mail) = (Name::from("orders"), Name::from("mail"));
         let of_mail: Vec<_> = log.about(&orders, &mail).map(|event| event.text.as_str()).collect();
         assert_eq!(of_mail, ["the target cannot be read", "became stalled", "17,213 entries were removed"]);
+    }
+
+    #[test]
+    fn groups_and_streams_that_were_created_again_are_events() {
+        let again = |at, position| {
+            let seldom = SeldomGroupValues {
+                recreation: Some(Recreation { at: s(at), position }),
+                ..Default::default()
+            };
+            GroupValues { seldom: seldom.into(), ..with(Status::Ok, 0, 0) }
+        };
+        let same = || with(Status::Ok, 0, 0);
+        let before = report(vec![
+            of_length(stream("clicks", vec![group("a", same()), group("b", same())]), 4_000, 9_000),
+            stream("jobs", ["a", "b", "c", "d"].map(|name| group(name, same())).into()),
+            stream(
+                "orders",
+                vec![
+                    group("long ago", again(100, NewPosition::Same)),
+                    group("mail", again(100, NewPosition::Same)),
+                ],
+            ),
+        ]);
+        let stalled = with(Status::Stalled, 700, 0);
+        let after = report(vec![
+            of_length(
+                stream(
+                    "clicks",
+                    ["a", "b"].map(|name| group(name, again(700, NewPosition::OtherStream))).into(),
+                ),
+                3,
+                3,
+            ),
+            stream(
+                "jobs",
+                ["a", "b", "c", "d"].map(|name| group(name, again(700, NewPosition::Ahead))).into(),
+            ),
+            stream(
+                "orders",
+                vec![
+                    group("back", again(700, NewPosition::Same)),
+                    group("long ago", again(100, NewPosition::Same)),
+                    group(
+                        "mail",
+                        GroupValues { status: stalled.status, ..again(700, NewPosition::FurtherBack) },
+                    ),
+                ],
+            ),
+        ]);
+        let mut log = EventLog::default();
+        log.note_report(s(720), &before, &after);
+        log.note_report(s(730), &after, &after.clone());
+        assert!(log.newest().all(|event| event.severity == Severity::Poor || event.text == "became stalled"));
+        insta::assert_snapshot!(shown(&log), @r"
+        720 orders mail: became stalled
+        720 orders mail: was destroyed and created again, further back
+        720 orders back: was destroyed and created again, where it was
+        720 jobs -: 4 groups were destroyed and created again, ahead of where it was: a, b, c, …
+        720 clicks b: was destroyed and created again, with its stream
+        720 clicks a: was destroyed and created again, with its stream
+        720 clicks -: the stream was deleted and created again
+        ");
     }
 
     #[test]

@@ -8,10 +8,10 @@ use crate::alert::state::Phase;
 use crate::format::severity::Severity;
 use crate::format::unicode::printable;
 use crate::format::units::span;
-use crate::page::event_log::{EventLog, LoggedEvent};
+use crate::page::event_log::{CREATED_AGAIN, EventLog, LoggedEvent, position_words};
 use crate::page::history::GroupSample;
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::{GroupView, NewPosition};
+use redis_stream_lag::report::GroupView;
 
 /// Events of the log that are shown at most.
 const LOGGED: usize = 50;
@@ -57,10 +57,11 @@ pub(super) fn of_group<'a>(
     let mut events: Vec<_> = alerts.iter().flat_map(of_alert).chain(of_samples(samples)).collect();
     events.extend(values.into_iter().flat_map(|values| of_values(values, read_at)));
     let own = alerts.iter().filter_map(|alert| alert.labels.get("alertname")).collect::<Vec<_>>();
-    // The group's own alerts and status are shown already.
+    // The group's own alerts, status and latest re-creation are shown already.
     let is_shown = |event: &LoggedEvent| {
         own.iter().any(|name| event.text.starts_with(&format!("{name} began to fire")))
             || (event.group.is_some() && event.text.starts_with("became ") && is_current(event, values))
+            || (event.group.is_some() && is_last_recreation(event, values))
     };
     let logged = logged.filter(|event| !is_shown(event));
     events.extend(logged.take(LOGGED).map(Event::of_logged));
@@ -74,6 +75,13 @@ fn is_current(event: &LoggedEvent, values: Option<GroupView<'_>>) -> bool {
         && values
             .and_then(|values| values.status.since)
             .is_some_and(|since| since.get().abs_diff(event.at) < SAME)
+}
+
+/// Returns true if the event is the last time that the group was created again.
+fn is_last_recreation(event: &LoggedEvent, values: Option<GroupView<'_>>) -> bool {
+    let last = values.and_then(|values| values.seldom.recreation);
+    event.text.starts_with(&format!("was {CREATED_AGAIN}"))
+        && last.is_some_and(|last| last.at.abs_diff(event.at) < SAME)
 }
 
 fn of_alert(alert: &ActiveAlert) -> Option<Event> {
@@ -96,13 +104,8 @@ fn of_values(values: GroupView<'_>, read_at: Duration) -> Vec<Event> {
         text: format!("the group became {}", status.as_str()),
     });
     let recreated = values.seldom.recreation.map(|recreation| {
-        let position = match recreation.position {
-            NewPosition::FurtherBack => "further back",
-            NewPosition::Same => "where it was",
-            NewPosition::Ahead => "ahead of where it was",
-            NewPosition::OtherStream => "with its stream",
-        };
-        let text = format!("the group was found destroyed and created again, {position}");
+        let position = position_words(recreation.position);
+        let text = format!("the group was found {CREATED_AGAIN}, {position}");
         Event { at: recreation.at, severity: Severity::Poor, text }
     });
     // Of a group that reads all the time, it is no event.
@@ -148,7 +151,8 @@ mod tests {
     use crate::page::history::SampledValues;
     use crate::page::test_support::values;
     use redis_stream_lag::report::{
-        Age, ConditionSet, GroupStatus, GroupValues, HistoryCoverage, Recreation, SeldomGroupValues, Status,
+        Age, ConditionSet, GroupStatus, GroupValues, HistoryCoverage, NewPosition, Recreation,
+        SeldomGroupValues, Status,
     };
 
     fn s(seconds: u64) -> Duration {
@@ -190,9 +194,19 @@ mod tests {
         let read = Some(SampledValues { lag_min: 1, lag_max: 1, messages_pending: 0 });
         let samples = [(0, read), (10, None), (20, None), (30, read), (540, None)];
         let samples = samples.map(|(at, values)| GroupSample { at: s(at), values });
-        let events = of_group(Some((&values).into()), s(600), &alerts, &samples, [].iter());
-        let shown: Vec<_> =
-            events.iter().map(|event| format!("{} {}", (event.at - s(0)).as_secs(), event.text)).collect();
+        // The first is the re-creation that the values show; the other one was before it.
+        let logged = [s(70), s(0) - Duration::from_secs(500)].map(|at| LoggedEvent {
+            at,
+            severity: Severity::Poor,
+            stream: Some("s".into()),
+            group: Some("g".into()),
+            text: format!("was {CREATED_AGAIN}, where it was"),
+        });
+        let events = of_group(Some((&values).into()), s(600), &alerts, &samples, logged.iter());
+        let shown: Vec<_> = events
+            .iter()
+            .map(|event| format!("{} {}", event.at.saturating_sub(s(0)).as_secs(), event.text))
+            .collect();
         insta::assert_snapshot!(shown.join("\n"), @r"
         540 the group could no longer be read
         510 Behind became pending
@@ -201,6 +215,7 @@ mod tests {
         180 latest delivery to the group
         60 the group was found destroyed and created again, further back
         10 the group could not be read for 20 s
+        0 was destroyed and created again, where it was
         ");
     }
 

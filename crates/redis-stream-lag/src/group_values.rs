@@ -542,7 +542,7 @@ pub struct Recreation {
 }
 
 /// The position of a group that was created again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NewPosition {
     /// Below the one that it had: entries are delivered again.
     FurtherBack,
