@@ -467,6 +467,13 @@ async fn leaks_are_listed_and_are_no_warnings() {
         let old = format!("{}-0", (seconds - 3 * 86_400) * 1_000);
         client.run(&format!("XADD s {old} f v\nXADD log {old} f v\nXADD log * f v\nXADD trimmed {old} f v")).await;
         client.run("XADD trimmed * f v\nXTRIM trimmed MAXLEN 1\nXGROUP CREATE s forgotten 0\nXGROUP CREATE s used 0").await;
+        client.run("XGROUP CREATECONSUMER s forgotten gone").await;
+        client.age_consumer("s", "gone", Duration::from_secs(2 * 86_400)).await;
+        // No time of the server shows that these groups were read and created a moment ago.
+        for key in ["back", "aged"] {
+            client.run(&format!("XADD {key} {old} f v\nXADD {key} {old}1 f v\nXGROUP CREATE {key} g 0")).await;
+        }
+        client.run("XREADGROUP GROUP g pod COUNT 1 NOACK STREAMS back >\nXGROUP DELCONSUMER back g pod").await;
         client.run("XREADGROUP GROUP used holds STREAMS s >").await;
         for name in ["idle-1", "idle-2"] {
             client.run(&format!("XGROUP CREATECONSUMER s used {name}")).await;
@@ -477,7 +484,7 @@ async fn leaks_are_listed_and_are_no_warnings() {
         assert_eq!(finished.code, Some(0), "{finished:?}");
         let counts_entries = server.program().kind != ServerKind::Redis || server.program().version >= (7, 0, 0);
         let mut expected = vec![
-            "idle consumers (no attempt to read for 1.0 s, nothing pending): 2 (s / used 2); streamgauge tidy prints what deletes them",
+            "idle consumers (no attempt to read for 1.0 s, nothing pending): 3 (s / used 2, s / forgotten 1); streamgauge tidy prints what deletes them",
             "stranded consumers (no attempt to read for 1.0 s, entries pending): 1 (s / used 1); these entries wait until another consumer claims them",
             "groups abandoned for a day: 1 (s 1); streamgauge tidy prints what deletes them",
         ];

@@ -248,18 +248,35 @@ async fn groups_that_are_abandoned_for_a_day_are_counted() {
         for group in ["forgotten", "idle", "read"] {
             client.run(&format!("XGROUP CREATE s {group} 0")).await;
         }
+        client.run("XGROUP CREATECONSUMER s forgotten gone").await;
+        client.age_consumer("s", "gone", Duration::from_secs(2 * 86_400)).await;
+        // It was read a moment ago by a consumer that was deleted, which no time of the server shows.
+        for days in [4, 3, 2] {
+            client.run(&format!("XADD back {}-0 f v", days_ago(days))).await;
+        }
+        client.run("XGROUP CREATE back g 0\nXREADGROUP GROUP g pod COUNT 1 NOACK STREAMS back >").await;
+        client.run("XGROUP DELCONSUMER back g pod").await;
         // Its consumer has read a moment ago, and the third group everything.
         client.run("XREADGROUP GROUP idle c COUNT 1 STREAMS s >\nXREADGROUP GROUP read c STREAMS s >").await;
         client.run(&format!("XGROUP CREATE recent g {}", last[0].0)).await;
         let exporter = watched(&server, "'*'").await;
         let abandoned = |key: &str, groups| (stream("redis_stream_groups_abandoned", key), Some(groups));
-        let expected = [abandoned("s", 1.0), abandoned("recent", 0.0)];
+        let not_known = (stream("redis_stream_groups_abandoned", "back"), None);
+        let expected = [
+            abandoned("s", 1.0),
+            abandoned("recent", 0.0),
+            not_known,
+            (status("back", "g", "abandoned"), Some(1.0)),
+        ];
         until(&exporter, "one was not read for days", &expected).await;
 
         client.run("XGROUP CREATE s later 0").await;
         let expected = [(status("s", "later", "abandoned"), Some(1.0)), abandoned("s", 1.0)];
         until(&exporter, "another one is abandoned, but not for a day", &expected).await;
 
+        client.run("DEL back").await;
+        let up = stream("redis_stream_up", "back");
+        until(&exporter, "the stream of which it is not known is gone", &[(up, None)]).await;
         let json = listing(&exporter).await;
         let target = &json["targets"][0];
         assert_eq!(target["groups_abandoned"], 1, "{target:#}");

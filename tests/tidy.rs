@@ -45,6 +45,7 @@ async fn what_it_prints_deletes_what_is_unused_and_no_more() {
         for key in [&b"odd key\"$"[..], odd] {
             let _: String = client.ask(&[&b"XADD"[..], key, b"*", b"f", b"v"]).await;
             let _: String = client.ask(&[&b"XGROUP"[..], b"CREATE", key, b"g", b"0"]).await;
+            let _: u64 = client.ask(&[&b"XGROUP"[..], b"CREATECONSUMER", key, b"g", b"c"]).await;
         }
         for group in ["used", "unused", "caught-up"] {
             client.run(&format!("XGROUP CREATE s {group} 0")).await;
@@ -65,10 +66,10 @@ async fn what_it_prints_deletes_what_is_unused_and_no_more() {
         assert_eq!(found.code, Some(0), "{}", found.stderr);
         let said = &found.stdout;
         assert!(said.contains("s / used: 2 of its 3 consumers have not tried to read for 1.0 s or longer"), "{said}");
-        assert!(said.contains("s / unused: no consumer has tried to read for 1.0 s or longer; the next entry has waited for "), "{said}");
+        assert!(said.contains("s / unused: its only consumer has not tried to read for 1.0 s or longer; the next entry is "), "{said}");
         assert!(said.contains("Destroying the group forgets its position and 1 pending entry"), "{said}");
         assert!(said.contains("odd key\"$ / g: "), "{said}");
-        assert!(!said.contains("caught-up: no consumer"), "it may block until there is more: {said}");
+        assert!(!said.contains("s / caught-up: its only consumer has not"), "it may block until there is more: {said}");
 
         // One comes back to life before the commands run.
         client.run("XREADGROUP GROUP used idle-1 COUNT 1 STREAMS s >\nXREADGROUP GROUP unused gone COUNT 1 STREAMS s >\nXADD s * f v").await;
@@ -86,6 +87,58 @@ async fn what_it_prints_deletes_what_is_unused_and_no_more() {
         assert!(pending.0 >= 1, "what is pending stays");
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_group_without_consumers_has_no_command_however_old_its_entries_are() {
+    let Some(redis_cli) = peers::find("redis-cli") else { return };
+    for_each_server(async |server| {
+        let mut client = RedisClient::to(&server).await;
+        let two_days_ago = old_entries(&mut client, &["back", "aged", "gone"]).await;
+        client.run("XGROUP CREATE back grp 0").await;
+        for number in 0..6 {
+            client.run("XREADGROUP GROUP grp pod COUNT 1 STREAMS back >").await;
+            client.run(&format!("XACK back grp {two_days_ago}-{number}")).await;
+        }
+        client.run("XGROUP DELCONSUMER back grp pod\nXGROUP CREATE aged newgroup 0").await;
+        client.run("XGROUP CREATE gone grp 0\nXGROUP CREATECONSUMER gone grp left").await;
+        let found = tidy(&server, "1d").await;
+        assert_eq!(found.code, Some(0), "{}", found.stderr);
+        let said = &found.stdout;
+        for name in ["back / grp", "aged / newgroup"] {
+            let line = format!("\n# {name}: it has no consumers, so nothing shows when it was last read, and there is no command for it");
+            assert!(said.contains(&line), "{name}: {said}");
+        }
+        assert!(!said.contains("gone / grp"), "its consumer was created a moment ago: {said}");
+        assert!(said.ends_with("\n# nothing to delete\n"), "{said}");
+
+        client.age_consumer("gone", "left", Duration::from_secs(2 * 86_400)).await;
+        let found = tidy(&server, "1d").await;
+        let said = &found.stdout;
+        assert!(said.contains("\n# gone / grp: its only consumer has not tried to read for 1 d or longer"), "{said}");
+        assert_eq!(said.matches("EVAL").count(), 1, "{said}");
+        client.run("XREADGROUP GROUP grp pod COUNT 1 NOACK STREAMS gone >").await;
+        assert_eq!(run_script(&redis_cli, said), ["0"], "a consumer reads: {said}");
+        client.run("XGROUP SETID gone grp 0\nXGROUP DELCONSUMER gone grp left").await;
+        client.run("XGROUP DELCONSUMER gone grp pod").await;
+        assert_eq!(run_script(&redis_cli, said), ["0"], "it has no consumers: {said}");
+        client.run("XGROUP CREATECONSUMER gone grp left").await;
+        client.age_consumer("gone", "left", Duration::from_secs(2 * 86_400)).await;
+        assert_eq!(run_script(&redis_cli, said), ["1"], "{said}");
+    })
+    .await;
+}
+
+/// Adds 50 entries of two days ago to each stream, and returns the time in their IDs.
+async fn old_entries(client: &mut RedisClient, keys: &[&str]) -> u64 {
+    let (seconds, _): (u64, u64) = client.ask(&["TIME"]).await;
+    let two_days_ago = (seconds - 2 * 86_400) * 1_000;
+    for key in keys {
+        for number in 0..50 {
+            client.run(&format!("XADD {key} {two_days_ago}-{number} f 1")).await;
+        }
+    }
+    two_days_ago
 }
 
 /// The idle consumers of the large group: more than are listed.

@@ -62,11 +62,13 @@ return deleted",
 const DELETED_AT_ONCE: u64 = 500;
 
 /// Destroys a group whose last-delivered-id is still the same and whose consumers are all idle for some milliseconds.
-/// Returns 1 if it did.
+/// Returns 1 if it did. Without consumers nothing shows when it was last read, so it is kept.
 const DESTROY_GROUP: Script = Script {
     variable: "destroy_group",
     text: "\
-for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do \
+local consumers = redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1]) \
+if #consumers == 0 then return 0 end \
+for _, fields in ipairs(consumers) do \
 for at = 1, #fields, 2 do \
 if fields[at] == 'idle' and fields[at + 1] < tonumber(ARGV[2]) then return 0 end end end \
 for _, fields in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do \
@@ -136,6 +138,11 @@ async fn find(
     if let Some(unread) = describe_unread(&polled) {
         comment(out, &format!("warning: {unread}"))?;
     }
+    for (stream, group) in groups(&polled.report) {
+        if let Some(description) = without_consumers(stream, group, idle) {
+            comment(out, &format!("{} / {}: {description}", stream.key, group.name))?;
+        }
+    }
     let program = poller.node_address().map(|endpoint| words(&target, endpoint)).unwrap_or_default();
     Ok(leftovers(&polled.report, idle, &program))
 }
@@ -169,10 +176,12 @@ fn write(leftovers: &[Leftover], defined: &mut Vec<&'static str>, out: &mut impl
     Ok(())
 }
 
+fn groups(report: &Report) -> impl Iterator<Item = (&ReportedStream, &GroupReport)> {
+    report.streams.iter().flat_map(|stream| stream.groups.iter().map(move |group| (stream, group)))
+}
+
 fn leftovers(report: &Report, idle: Duration, program: &[String]) -> Vec<Leftover> {
-    let groups =
-        report.streams.iter().flat_map(|stream| stream.groups.iter().map(move |group| (stream, group)));
-    let found = groups.filter_map(|(stream, group)| {
+    let found = groups(report).filter_map(|(stream, group)| {
         let values = group.values.as_ref()?;
         let at = |script, description: String, arguments: &[&str]| Leftover {
             description: format!("{} / {}: {description}", stream.key, group.name),
@@ -276,26 +285,48 @@ fn idle_consumers(values: &GroupValues, idle: Duration) -> Option<String> {
     ))
 }
 
-/// Describes a group for which entries have waited for some time, and none of whose consumers has tried to read since. A
-/// group that has read everything may have a consumer that blocks until there is more.
+/// Returns for how long entries wait for a group, if that is as long as `idle`. A group that has read everything may have a
+/// consumer that blocks until there is more.
+fn waiting(stream: &ReportedStream, group: &GroupReport, idle: Duration) -> Option<Duration> {
+    stream.view(group)?.lag_seconds().filter(|waiting| *waiting >= idle)
+}
+
+/// Describes a group for which entries have waited for some time, and that has consumers, none of which has tried to read
+/// since.
 fn unused_group(stream: &ReportedStream, group: &GroupReport, idle: Duration) -> Option<String> {
-    let values = stream.view(group)?;
-    let waiting = values.lag_seconds().filter(|waiting| *waiting >= idle)?;
-    let consumers = stream.consumers(group).map(Iterator::collect::<Vec<_>>);
-    let consumers = consumers.or_else(|| (values.consumers == 0).then(Vec::new))?;
+    let waiting = waiting(stream, group, idle)?;
+    let values = group.values.as_ref().filter(|values| values.consumers > 0)?;
+    let consumers: Vec<_> = stream.consumers(group)?.collect();
     let is_silent = |consumer: &ConsumerView<'_>| consumer.idle() >= idle;
     if !consumers.iter().all(is_silent) || consumers.len() as u64 != values.consumers {
         return None;
     }
+    let who = match values.consumers {
+        1 => "its only consumer has not".to_owned(),
+        all => format!("none of its {} consumers has", count(all)),
+    };
     let pending = match values.messages_pending {
         0 => String::new(),
         1 => " and 1 pending entry".to_owned(),
         all => format!(" and {} pending entries", count(all)),
     };
     Some(format!(
-        "no consumer has tried to read for {} or longer; the next entry has waited for {}. Destroying the group forgets \
-         its position{pending}",
+        "{who} tried to read for {} or longer; the next entry is {} old by its ID. Destroying the group forgets its \
+         position{pending}",
         span(idle),
         span(waiting)
+    ))
+}
+
+/// Describes a group without consumers for which entries wait that are older than `idle`. It may have been read a moment
+/// ago by a consumer that was deleted, or may have just been created.
+fn without_consumers(stream: &ReportedStream, group: &GroupReport, idle: Duration) -> Option<String> {
+    let waiting = waiting(stream, group, idle)?;
+    group.values.as_ref().filter(|values| values.consumers == 0)?;
+    Some(format!(
+        "it has no consumers, so nothing shows when it was last read, and there is no command for it; the next entry is \
+         {} old by its ID. The page of a streamgauge serve that has run for {} or longer shows since when it is abandoned",
+        span(waiting),
+        span(idle)
     ))
 }

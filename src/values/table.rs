@@ -61,8 +61,8 @@ pub static FAMILIES: &[&Family] = &[
     )
     .notes("[How](cli.md#tidy).")
     .absent(
-        "while it is not known of one for how long it was not read: after a restart without `alerts.state_file`, \
-         if neither the times in IDs nor the idle times of its consumers show it",
+        "while it is not known of one for how long it was not read: in the first day, and after a restart without \
+         `alerts.state_file`, of a group without consumers, or whose consumers are not read",
     )
     .fact(AlertFact::Value("groups_abandoned")),
     &counter(

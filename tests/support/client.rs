@@ -1,5 +1,7 @@
 //! Sends commands to a server over one connection. A refused command fails the test.
 
+use std::time::Duration;
+
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, ToRedisArgs, Value};
 
@@ -51,4 +53,32 @@ impl RedisClient {
             line.split(',').next().and_then(|calls| calls.parse().ok()).expect("calls are a number")
         })
     }
+
+    /// Sets the time of a stream's consumer back at which it last tried to read, in a copy of the stream that replaces it.
+    pub async fn age_consumer(&mut self, key: &str, name: &str, by: Duration) {
+        let mut dump: Vec<u8> = self.ask(&["DUMP", key]).await;
+        let (now, _): (u64, u64) = self.ask(&["TIME"]).await;
+        let hour = (now - 1_800) * 1_000..=(now + 1_800) * 1_000;
+        let time_at = |dump: &[u8], at: usize| {
+            dump.get(at..at + 8).map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")))
+        };
+        let mut starts = (name.len()..dump.len()).filter(|at| dump[..*at].ends_with(name.as_bytes()));
+        let at = starts.find(|at| time_at(&dump, *at).is_some_and(|time| hour.contains(&time)));
+        let at = at.unwrap_or_else(|| panic!("no time follows {name} in {dump:?}"));
+        let time = time_at(&dump, at).expect("found") - u64::try_from(by.as_millis()).expect("small");
+        dump[at..at + 8].copy_from_slice(&time.to_le_bytes());
+        let end = dump.len() - 8;
+        let checksum = crc64(&dump[..end]);
+        dump[end..].copy_from_slice(&checksum.to_le_bytes());
+        let _: String = self.ask(&[b"RESTORE", key.as_bytes(), b"0", &dump, b"REPLACE"]).await;
+    }
+}
+
+/// The checksum at the end of what DUMP returns.
+fn crc64(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |crc, byte| {
+        (0..8).fold(crc ^ u64::from(*byte), |crc: u64, _| {
+            if crc & 1 == 1 { crc >> 1 ^ 0x95ac_9329_ac4b_c9b5 } else { crc >> 1 }
+        })
+    })
 }

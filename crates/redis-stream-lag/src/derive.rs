@@ -407,8 +407,9 @@ fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Du
     }
 }
 
-/// Returns the time for which entries have certainly waited without a delivery, by a first reading alone: the oldest
-/// one has been there for so long, and no consumer got any. Zero for a group that appeared in a known stream, since it
+/// Returns the time for which entries have waited without a delivery, by a first reading alone: the oldest
+/// one has been there for so long, and no consumer got any. One that got some and was deleted shows nowhere, so this
+/// decides only what a status is until polls have seen more. Zero for a group that appeared in a known stream, since it
 /// may be a moment old.
 fn proven_wait(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -> Duration {
     if !stream.is_first_reading {
@@ -614,20 +615,24 @@ fn groups_abandoned(stream: &StreamState<'_>, at: Duration) -> Option<u64> {
 fn read_pause(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> ReadPause {
     let history = open.cache.history.as_ref();
     let nothing_waits = (lag(stream, group).max() == 0).then_some(Duration::ZERO);
-    let consumers = each_consumer(group, open).into_iter().flatten();
-    let last_attempt = consumers.map(|one| one.idle_ms).min().map(Duration::from_millis);
+    let consumers = each_consumer(group, open).unwrap_or_default();
+    let last_attempt = consumers.iter().map(|one| one.idle_ms).min().map(Duration::from_millis);
     let has_all = stream.info.entries_added == Some(stream.info.length);
-    let next = stream.next_entry(group.last_delivered).filter(|_| has_all);
+    let next_entry_age = stream.next_entry(group.last_delivered).and_then(|next| next.age(stream.info.time));
     let bounds = [
         nothing_waits,
-        next.and_then(|next| next.age(stream.info.time)),
+        next_entry_age.filter(|_| has_all),
         last_attempt,
         group.last_delivered.age(stream.info.time),
         history.and_then(|history| history.last_delivery_age(at)),
         history.and_then(|history| history.time_since_appearance(at)),
     ];
+    let waiting_since = history.and_then(History::waiting_since);
     ReadPause {
-        at_least: history.map_or(Duration::ZERO, |history| history.waited(at)),
+        observed: waiting_since.map_or(Duration::ZERO, |since| at.saturating_sub(since)),
+        // A list that was read apart from the group may lack one.
+        consumers_idle: last_attempt.filter(|_| consumers.len() as u64 == group.consumers),
+        next_entry_age,
         at_most: bounds.into_iter().flatten().min(),
     }
 }
