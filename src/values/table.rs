@@ -720,8 +720,8 @@ pub static ENTRIES_DELIVERED_TOTAL: Family = counter(
     ValueSource::Group(|values| values.entries_delivered.into()),
 )
 .notes(
-    "It never falls: when the group is set back or re-created, or its stream replaced, it does \
-         not change, and entries that are delivered again count again; entries that `XGROUP SETID` \
+    "It never falls while the stream is there: when the group is set back or re-created, or its \
+         stream replaced, it does not change, and entries that are delivered again count again; entries that `XGROUP SETID` \
          skips count too. While the lag is not known it is absent, and afterwards it includes what \
          was delivered in between. While trimming overtakes the group, what it loses unseen is \
          estimated by `redis_stream_group_loss_ratio`.",
