@@ -49,6 +49,8 @@ struct Story {
     counter: u64,
     /// Entries that were removed before the group got them, by stream and group.
     lost: BTreeMap<(usize, String), u64>,
+    /// The groups that were destroyed since the last poll, and where they stood.
+    destroyed: BTreeMap<(usize, String), StreamId>,
     /// True if a poll comes after each step, so that no loss is missed.
     polls_each_step: bool,
     /// The last commands, for the message of a failure.
@@ -76,6 +78,7 @@ impl Story {
             ids,
             counter: 0,
             lost: BTreeMap::new(),
+            destroyed: BTreeMap::new(),
             polls_each_step,
             sent: Vec::new(),
             exact: 0,
@@ -113,6 +116,7 @@ impl Story {
         self.act(at, &before[at]).await;
         let after = self.snapshots().await;
         for (at, (before, after)) in before.iter().zip(&after).enumerate() {
+            self.count_lost_of_destroyed(at, before, after);
             for (name, (place, _)) in &before.groups {
                 // A poll sees that the group is gone: it keeps what it has lost, and loses no more.
                 if self.polls_each_step && !after.groups.contains_key(name) {
@@ -122,6 +126,19 @@ impl Story {
                 *self.lost.entry((at, name.clone())).or_default() += lost as u64;
             }
         }
+    }
+
+    /// A group that is destroyed and created again between two polls looks as if it had stood there all the time: what was
+    /// trimmed meanwhile may be counted as lost.
+    fn count_lost_of_destroyed(&mut self, at: usize, before: &StreamSnapshot, after: &StreamSnapshot) {
+        for ((of, name), place) in &self.destroyed {
+            if *of == at && !before.groups.contains_key(name) {
+                let lost = before.undelivered_after(*place).filter(|id| !after.entries.contains(id)).count();
+                *self.lost.entry((at, name.clone())).or_default() += lost as u64;
+            }
+        }
+        let destroyed = before.groups.iter().filter(|(name, _)| !after.groups.contains_key(*name));
+        self.destroyed.extend(destroyed.map(|(name, (place, _))| ((at, name.clone()), *place)));
     }
 
     async fn act(&mut self, at: usize, snapshot: &StreamSnapshot) {
@@ -272,6 +289,7 @@ impl Story {
     /// Polls and holds every value against the whole.
     async fn hold(&mut self) {
         let (report, began, ended) = self.poll().await;
+        self.destroyed.clear();
         let snapshots = self.snapshots().await;
         for (at, snapshot) in snapshots.iter().enumerate() {
             let stream = report.streams.iter().find(|stream| stream.key.to_string() == STREAMS[at]).unwrap();

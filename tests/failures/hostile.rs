@@ -16,6 +16,10 @@ use crate::support::watch::{until_within, with_streams};
 const DEADLINE: Duration = Duration::from_secs(60);
 const POLL: &str = "poll: {interval: 5s, timeout: 4s, discovery_interval: 1s}\n";
 const MOST_BYTES: u64 = 64 << 20;
+/// Bytes of the replies to one pipeline that are kept: see `docs/limits.md`.
+const KEPT_BYTES: u64 = 8 << 20;
+/// Memory of the program apart from replies, at most.
+const OWN_BYTES: u64 = 24 << 20;
 
 const GROUP: &str = "*4\r\n$4\r\nname\r\n$1\r\ng\r\n$17\r\nlast-delivered-id\r\n$3\r\n1-0\r\n";
 
@@ -60,7 +64,9 @@ async fn many_lying_servers_take_little_memory_and_other_targets_are_polled() {
     })
     .await;
     let peak = peak_bytes(exporter.pid());
-    assert!(peak < MOST_BYTES, "{} MiB", peak >> 20);
+    // All of them may be read at the same time.
+    let most = OWN_BYTES + fakes.len() as u64 * KEPT_BYTES;
+    assert!(peak < most, "{} MiB", peak >> 20);
 }
 
 #[tokio::test]
