@@ -315,13 +315,6 @@ fn note_history(stream: &mut StreamState<'_>, number: usize, state: &mut LagStat
             if !stream.is_first_reading {
                 history.note_appearance();
             }
-            let recreation = open.cache.recreation();
-            let is_further_back = |recreation: &Recreation| {
-                recreation.at == info.time && recreation.position == NewPosition::FurtherBack
-            };
-            if recreation.as_ref().is_some_and(is_further_back) {
-                history.note_rewound(at);
-            }
             if let Some(RestoredGroup { rhythm, status, consumers, .. }) =
                 state.take_restored(&stream.reading.key, &group.name)
             {

@@ -250,7 +250,6 @@ impl History {
             // Its consumers and pending entries are gone too, so the group was deleted and created again.
             *self = Self::begin(sample, window);
             self.note_appearance();
-            self.note_rewound(now);
             return;
         }
         let clock_offset = sample.clock_offset();
@@ -425,11 +424,6 @@ impl History {
     /// Notes that the group appeared in a stream that was known before.
     pub(super) fn note_appearance(&mut self) {
         self.has_appeared = true;
-    }
-
-    /// Notes that the group stands further back than before, also as another group of the same name.
-    pub(super) fn note_rewound(&mut self, now: Duration) {
-        self.rare.change(|rare| rare.rewound_at = Some(now.into()));
     }
 
     /// Returns the time since the group appeared, at `now`; `None` if it was there at the first reading, or if polls were
