@@ -15,7 +15,7 @@ use redis_stream_lag::report::{CensusView, GroupView, Lag, OldestPending, Status
 
 /// Deliveries from which on a pending entry counts as one that fails: a claim from a consumer that died is no failure.
 const MANY_DELIVERIES: u64 = 3;
-/// What to do about an entry that no consumer can process any more.
+/// The advice about an entry that no consumer can process any more.
 const REMOVE_GONE: &str =
     "XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on";
 /// Characters of a consumer's name.
@@ -304,9 +304,10 @@ impl Facts<'_> {
             1 => "1 more is pending".to_owned(),
             others => format!("{} more are pending", count(others)),
         });
-        let (gone, advice) = match self.is_gone(entry) {
-            true => (Some(self.gone()), REMOVE_GONE),
-            false => (None, "See what it holds (XRANGE), fix its handler or put it aside, then XACK it"),
+        let gone = self.gone(entry);
+        let advice = match gone {
+            Some(_) => REMOVE_GONE,
+            None => "See what it holds (XRANGE), fix its handler or put it aside, then XACK it",
         };
         (joined([Some(first), gone, behind, others, self.loss_ahead()]), advice)
     }
@@ -334,10 +335,8 @@ impl Facts<'_> {
                 )
             }
         };
-        let (gone, advice) = match self.is_gone(&entry) {
-            true => (Some(self.gone()), REMOVE_GONE),
-            false => (None, advice),
-        };
+        let gone = self.gone(&entry);
+        let advice = if gone.is_some() { REMOVE_GONE } else { advice };
         let again = entry.deliveries.filter(|deliveries| *deliveries > 1);
         let again = again.map(|deliveries| format!("it was delivered {} times", count(deliveries)));
         let failing =
@@ -350,26 +349,21 @@ impl Facts<'_> {
         (joined([Some(first), gone, again, failing, self.pending(), waiting]), advice)
     }
 
-    /// Returns true if the pending entry is known to be no longer in the stream.
-    fn is_gone(&self, entry: &WorstPending<'_>) -> bool {
+    /// Returns the words about a pending entry that is known to be no longer in the stream.
+    fn gone(&self, entry: &WorstPending<'_>) -> Option<String> {
+        let pending = self.values.messages_pending;
+        let are_all_gone = pending > 0 && self.values.pending_orphaned.map(u64::from) == Some(pending);
         let is_oldest = oldest_pending(self.values).is_some_and(|oldest| oldest.id == entry.id);
         // The list is as it was then, so the oldest entry is one of those below the first of the stream.
         let is_trimmed = |shown: CensusView<'_>| shown.unchanged_until.is_some() && shown.census.trimmed > 0;
-        self.are_all_gone() || (is_oldest && self.values.pending_census().is_some_and(is_trimmed))
-    }
-
-    fn are_all_gone(&self) -> bool {
-        let pending = self.values.messages_pending;
-        pending > 0 && self.values.pending_orphaned.map(u64::from) == Some(pending)
-    }
-
-    fn gone(&self) -> String {
-        match self.values.messages_pending {
-            2.. if self.are_all_gone() => {
-                "neither it nor any other pending entry is in the stream any more".to_owned()
-            }
-            _ => "it is no longer in the stream".to_owned(),
-        }
+        let words = if are_all_gone && pending > 1 {
+            "neither it nor any other pending entry is in the stream any more"
+        } else if are_all_gone || (is_oldest && self.values.pending_census().is_some_and(is_trimmed)) {
+            "it is no longer in the stream"
+        } else {
+            return None;
+        };
+        Some(words.to_owned())
     }
 
     fn lagging(&self) -> Sentence {

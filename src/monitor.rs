@@ -187,18 +187,19 @@ impl Monitor {
             }
             Err(_) => {
                 self.failures = self.failures.saturating_add(1);
-                NewReport::Failed { fresh: self.poller.fresh_report() }
+                self.publisher.prepare_kept(self.poller.fresh_report())
             }
         };
         let (elapsed, problem) = (now() - began, problem(outcome));
-        {
+        let before = {
             let _one_step = self.metrics.publication();
             self.metrics.observe_poll(result, elapsed);
             if let Some(error) = error {
                 self.metrics.count_errors(error.reason(), 1);
             }
-            self.publisher.publish(report, has_answered(outcome), problem.clone());
-        }
+            self.publisher.publish(report, has_answered(outcome), problem.clone())
+        };
+        drop(before);
         let target_name = &self.settings.target.name;
         let unchanged_streams = outcome.as_ref().ok().map(|polled| polled.unchanged_streams);
         debug!(%target_name, result = result.as_str(), elapsed_ms = elapsed.as_millis(), unchanged_streams, "polled");
@@ -231,8 +232,11 @@ impl Monitor {
     /// Handles a connection that was lost between two polls like a failed poll. The next poll reconnects.
     fn note_lost(&mut self, error: &PollError) {
         self.failures = self.failures.saturating_add(1);
-        self.metrics.count_errors(error.reason(), 1);
-        self.publisher.publish_loss(error.to_string());
+        {
+            let _one_step = self.metrics.publication();
+            self.metrics.count_errors(error.reason(), 1);
+            self.publisher.publish_loss(error.to_string());
+        }
         self.log_problem(PollResult::Failed, false, Some(error.to_string()));
     }
 

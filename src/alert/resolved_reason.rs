@@ -272,7 +272,7 @@ impl GroupChange<'_> {
     fn of_replacement(&self, before: &GroupValues) -> Option<&'static str> {
         let is_smaller = self.added().is_some_and(|[now, before]| now < before)
             || self.streams().is_some_and(|[now, before]| now.ids.last_generated < before.ids.last_generated);
-        let recreation = self.values.seldom.recreation.filter(|now| before.seldom.recreation != Some(*now));
+        let recreation = self.values.recreated_since(Some(before));
         match recreation.map(|recreation| recreation.position) {
             _ if is_smaller => Some(STREAM_REPLACED),
             Some(NewPosition::OtherStream) => Some(STREAM_REPLACED),

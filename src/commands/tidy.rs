@@ -22,7 +22,7 @@ use crate::poller::selection::MAX_CONSUMERS;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_lag::many_consumers::MAX_LISTED;
 use redis_stream_lag::report::{
-    ConsumerView, GroupReport, GroupValues, Report, ReportedStream, StreamReport,
+    ConsumerView, GroupReport, GroupValues, GroupView, Report, ReportedStream, StreamReport,
 };
 
 /// A script for the server, and the variable of the shell that has it.
@@ -138,7 +138,7 @@ async fn find(
     if let Some(unread) = describe_unread(&polled) {
         comment(out, &format!("warning: {unread}"))?;
     }
-    for (stream, group) in groups(&polled.report) {
+    for (stream, group) in polled.report.groups() {
         if let Some(description) = without_consumers(stream, group, idle) {
             comment(out, &format!("{} / {}: {description}", stream.key, group.name))?;
         }
@@ -176,12 +176,8 @@ fn write(leftovers: &[Leftover], defined: &mut Vec<&'static str>, out: &mut impl
     Ok(())
 }
 
-fn groups(report: &Report) -> impl Iterator<Item = (&ReportedStream, &GroupReport)> {
-    report.streams.iter().flat_map(|stream| stream.groups.iter().map(move |group| (stream, group)))
-}
-
 fn leftovers(report: &Report, idle: Duration, program: &[String]) -> Vec<Leftover> {
-    let found = groups(report).filter_map(|(stream, group)| {
+    let found = report.groups().filter_map(|(stream, group)| {
         let values = group.values.as_ref()?;
         let at = |script, description: String, arguments: &[&str]| Leftover {
             description: format!("{} / {}: {description}", stream.key, group.name),
@@ -285,17 +281,22 @@ fn idle_consumers(values: &GroupValues, idle: Duration) -> Option<String> {
     ))
 }
 
-/// Returns for how long entries wait for a group, if that is as long as `idle`. A group that has read everything may have a
-/// consumer that blocks until there is more.
-fn waiting(stream: &ReportedStream, group: &GroupReport, idle: Duration) -> Option<Duration> {
-    stream.view(group)?.lag_seconds().filter(|waiting| *waiting >= idle)
+/// Returns the values of a group, and for how long entries wait for it, if that is as long as `idle`. A group that has read
+/// everything may have a consumer that blocks until there is more.
+fn waiting<'r>(
+    stream: &'r ReportedStream,
+    group: &'r GroupReport,
+    idle: Duration,
+) -> Option<(GroupView<'r>, Duration)> {
+    let values = stream.view(group)?;
+    let waiting = values.lag_seconds().filter(|waiting| *waiting >= idle)?;
+    Some((values, waiting))
 }
 
 /// Describes a group for which entries have waited for some time, and that has consumers, none of which has tried to read
 /// since.
 fn unused_group(stream: &ReportedStream, group: &GroupReport, idle: Duration) -> Option<String> {
-    let waiting = waiting(stream, group, idle)?;
-    let values = group.values.as_ref().filter(|values| values.consumers > 0)?;
+    let (values, waiting) = waiting(stream, group, idle).filter(|(values, _)| values.consumers > 0)?;
     let consumers: Vec<_> = stream.consumers(group)?.collect();
     let is_silent = |consumer: &ConsumerView<'_>| consumer.idle() >= idle;
     if !consumers.iter().all(is_silent) || consumers.len() as u64 != values.consumers {
@@ -321,8 +322,7 @@ fn unused_group(stream: &ReportedStream, group: &GroupReport, idle: Duration) ->
 /// Describes a group without consumers for which entries wait that are older than `idle`. It may have been read a moment
 /// ago by a consumer that was deleted, or may have just been created.
 fn without_consumers(stream: &ReportedStream, group: &GroupReport, idle: Duration) -> Option<String> {
-    let waiting = waiting(stream, group, idle)?;
-    group.values.as_ref().filter(|values| values.consumers == 0)?;
+    let (_, waiting) = waiting(stream, group, idle).filter(|(values, _)| values.consumers == 0)?;
     Some(format!(
         "it has no consumers, so nothing shows when it was last read, and there is no command for it; the next entry is \
          {} old by its ID. The page of a streamgauge serve that has run for {} or longer shows since when it is abandoned",

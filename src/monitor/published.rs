@@ -84,25 +84,12 @@ impl TargetState {
         let expires = |published: &Published| if self.is_up { published.overdue } else { published.stale };
         self.published.as_ref().filter(|published| now < expires(published))
     }
-}
 
-impl TargetState {
-    fn note_report(&mut self, Prepared { published, events, last_read }: Prepared) {
+    /// Returns the report that was published before.
+    fn note_report(&mut self, Prepared { published, events, last_read }: Prepared) -> Option<Published> {
         (self.history, self.events) = (Arc::clone(&published.last_history), events);
-        (self.published, self.restored, self.last_read) = (Some(published), None, Some(last_read));
-    }
-
-    /// Adds a failed poll to the history, and leaves of the last report what is `fresh`.
-    fn note_failure(&mut self, fresh: Option<Arc<Report>>, families: &mut FamilyFold, labels: &SeriesLabels) {
-        let mut history = self.history.after_failure(unix_time());
-        if let (Some(published), Some(report)) = (&mut self.published, fresh)
-            && published.report != report
-        {
-            history.follow(&report, &published.report);
-            published.series = Arc::new(TargetSeries::new(labels.clone(), families.fold(&report)));
-            published.report = report;
-        }
-        self.history = Arc::new(history);
+        (self.restored, self.last_read) = (None, Some(last_read));
+        self.published.replace(published)
     }
 
     fn note_outcome(&mut self, is_up: bool, problem: Option<String>) {
@@ -117,13 +104,16 @@ impl TargetState {
     }
 }
 
-/// Everything that a poll has read.
+/// The report that a poll leads to.
 #[derive(Debug)]
 pub(super) enum NewReport {
     Read(Prepared),
-    /// Nothing. The last report stays until it is too old, and until then what is `fresh` of it.
-    Failed {
-        fresh: Option<Arc<Report>>,
+    /// The last one, until it is too old.
+    Kept {
+        /// The history with the failed poll.
+        history: Arc<GroupHistory>,
+        /// The streams of it that are fresh, and their series; `None` if they are the same as before.
+        fresh: Option<(Arc<Report>, Arc<TargetSeries>)>,
     },
 }
 
@@ -263,26 +253,51 @@ impl Publisher {
         self.state.borrow().published.as_ref().map(|published| Arc::clone(published.series.report()))
     }
 
-    /// Publishes the outcome of a poll in one step.
-    pub(super) fn publish(&mut self, report: NewReport, is_up: bool, problem: Option<String>) {
-        let Self { families, labels, state, metrics, .. } = self;
-        metrics.set_up(is_up);
-        state.send_modify(|state| {
+    /// Publishes the outcome of a poll in one step. Returns the report before, which takes time to drop.
+    pub(super) fn publish(
+        &self,
+        report: NewReport,
+        is_up: bool,
+        problem: Option<String>,
+    ) -> Option<Published> {
+        self.metrics.set_up(is_up);
+        if let NewReport::Read(prepared) = &report {
+            self.metrics.set_last_successful_poll(prepared.last_read);
+        }
+        let mut before = None;
+        self.state.send_modify(|state| {
             match report {
-                NewReport::Read(prepared) => {
-                    metrics.set_last_successful_poll(prepared.last_read);
-                    state.note_report(prepared);
+                NewReport::Read(prepared) => before = state.note_report(prepared),
+                NewReport::Kept { history, fresh } => {
+                    state.history = history;
+                    if let (Some(published), Some((report, series))) = (&mut state.published, fresh) {
+                        (published.report, published.series) = (report, series);
+                    }
                 }
-                NewReport::Failed { fresh } => state.note_failure(fresh, families, labels),
             }
             state.note_outcome(is_up, problem);
         });
+        before
     }
 
     /// Publishes that the target cannot be reached, though no poll has found out.
     pub(super) fn publish_loss(&self, problem: String) {
         self.metrics.set_up(false);
         self.state.send_modify(|state| state.note_outcome(false, Some(problem)));
+    }
+
+    /// Prepares what is left after a failed poll: of the last report what is `fresh`.
+    pub(super) fn prepare_kept(&mut self, fresh: Option<Arc<Report>>) -> NewReport {
+        let state = self.state.borrow().clone();
+        let mut history = state.history.after_failure(unix_time());
+        let before = state.published.as_ref().map(|published| &published.report);
+        let changed = before.zip(fresh).filter(|(before, report)| *before != report);
+        let fresh = changed.map(|(before, report)| {
+            history.follow(&report, before);
+            let series = TargetSeries::new(self.labels.clone(), self.families.fold(&report));
+            (report, Arc::new(series))
+        });
+        NewReport::Kept { history: Arc::new(history), fresh }
     }
 
     /// Prepares a report of streams that were read at `read_at` or earlier. Returns `None` while the program ends.

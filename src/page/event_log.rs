@@ -26,7 +26,7 @@ const MIN_TRIM: u64 = 100;
 const TRIM_PART: u64 = 10;
 /// Groups of several that are named.
 const NAMED: usize = 3;
-/// What happened to a group that is another one than before.
+/// The event of a group that is another one than before.
 pub(super) const CREATED_AGAIN: &str = "destroyed and created again";
 /// Characters of a name.
 const NAME_CHARS: usize = 60;
@@ -240,11 +240,8 @@ fn find<'a>(stream: &'a StreamReport, name: &Name) -> Option<&'a GroupValues> {
 
 /// Returns where a group was created again since the earlier report; `None` if it was not.
 fn recreation(before: &StreamReport, group: &GroupReport) -> Option<NewPosition> {
-    let recreation = group.values.as_ref()?.seldom.recreation?;
-    let is_known = find(before, &group.name)
-        .and_then(|earlier| earlier.seldom.recreation)
-        .is_some_and(|earlier| earlier == recreation);
-    (!is_known).then_some(recreation.position)
+    let recreation = group.values.as_ref()?.recreated_since(find(before, &group.name))?;
+    Some(recreation.position)
 }
 
 /// Returns true if a group shows that the stream was created again too.

@@ -428,7 +428,7 @@ pub(super) fn thinned(samples: &[GroupSample], number: usize) -> Vec<GroupSample
 
 /// Returns the groups of a report with the keys of their streams, in its order.
 fn groups(report: &Report) -> impl Iterator<Item = (&Name, &GroupReport)> {
-    report.streams.iter().flat_map(|stream| stream.groups.iter().map(move |group| (&stream.key, group)))
+    report.groups().map(|(stream, group)| (&stream.key, group))
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub(super) struct TrackedStream {
     pub(super) missing_groups: u64,
     /// The groups and consumers that limits left out last.
     pub(super) left_out: LeftOut,
-    /// Whether groups, and consumers, were left out when that was last logged.
+    /// True for groups, and for consumers, if some were left out when that was last logged.
     pub(super) was_left_out: (bool, bool),
     /// True if one entry takes more than the payload budget of a poll; logged when that begins.
     pub(super) exceeds_budget: bool,

@@ -134,7 +134,7 @@ pub struct Label {
     pub name: &'static str,
     /// Explanation after the value; may be empty.
     pub note: &'static str,
-    /// Returns why the value is not known.
+    /// Returns why the value is not known; empty if there is nothing to know, so that the row is left out.
     pub why_unknown: fn(&GroupValues) -> &'static str,
 }
 

@@ -61,8 +61,8 @@ pub static FAMILIES: &[&Family] = &[
     )
     .notes("[How](cli.md#tidy).")
     .absent(
-        "while it is not known of one for how long it was not read: in the first day, and after a restart without \
-         `alerts.state_file`, of a group without consumers, or whose consumers are not read",
+        "while one of them has no consumers, or its consumers are not read, and it was not watched for a day (a \
+         restart without `alerts.state_file` begins that anew)",
     )
     .fact(AlertFact::Value("groups_abandoned")),
     &counter(

@@ -7,7 +7,7 @@ use crate::report::{GroupStatus, Status};
 /// Time for which nothing must have been read for a group.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is known of the time for which nothing was read for a group.
+/// The evidence of the time for which nothing was read for a group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadPause {
     /// The time for which polls have seen entries wait and the group not move.

@@ -43,7 +43,7 @@ const MAX_FOLLOWED: usize = 10;
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     /// Start of the poll in which a page was last asked for, by the caller's clock.
-    served_at: Option<Micros>,
+    served_at: Micros,
     /// On the heap only until it has ended.
     pass: Option<Box<Pass>>,
     finished: Option<FinishedPass>,
@@ -169,7 +169,7 @@ impl Census {
 
     /// Returns the time of the last turn of the group.
     pub(crate) fn served_at(&self) -> Duration {
-        self.served_at.map_or(Duration::ZERO, Micros::get)
+        self.served_at.get()
     }
 
     /// Returns true if one page reads the whole list, so that the report of the same poll has the result.
@@ -186,7 +186,7 @@ impl Census {
             expected => expected,
         };
         let at_most = take(budget, expected)?;
-        self.served_at = Some(Micros::from(at));
+        self.served_at = at.into();
         let pass = self.pass.get_or_insert_with(|| {
             let (cursor, tally) = (None, CensusTally::default());
             Box::new(Pass { began: list.time, position: list.position, cursor, tally })

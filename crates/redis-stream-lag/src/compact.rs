@@ -69,9 +69,7 @@ impl Micros {
     pub const fn get(self) -> Duration {
         Duration::from_micros(self.0.get())
     }
-}
 
-impl Micros {
     /// Returns the time from here to `now`; zero if that is earlier.
     pub(crate) fn until(self, now: Duration) -> Duration {
         now.saturating_sub(self.get())
@@ -106,7 +104,7 @@ impl Millis {
 
 impl From<Duration> for Millis {
     fn from(time: Duration) -> Self {
-        Self(Stored::of(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+        Self(Stored::of(millis(time)))
     }
 }
 

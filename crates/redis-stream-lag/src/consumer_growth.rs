@@ -14,7 +14,7 @@ const MAX_GAP: Duration = Duration::from_secs(6 * 60 * 60);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerCounts {
     /// `None` before the first one was noted.
-    noted_at: Option<Micros>,
+    noted_at: Micros,
     /// The oldest first. All but the first are younger than a day. Not a `Vec`, since it changes once an hour at most.
     changes: Box<[ConsumerCount]>,
 }
@@ -25,18 +25,25 @@ struct ConsumerCount {
     consumers: u64,
 }
 
+impl ConsumerCount {
+    /// Returns true if the number was counted a day ago or earlier.
+    fn is_old(&self, now: Duration) -> bool {
+        self.since.until(now) >= DAY
+    }
+}
+
 impl ConsumerCounts {
     /// Returns what was known before: the time of the last reading that was noted, and numbers of consumers with the times
     /// since which they were found, the oldest first.
     pub fn known(noted_at: Duration, changes: impl IntoIterator<Item = (Duration, u64)>) -> Self {
         let count = |(since, consumers)| ConsumerCount { since: Micros::from(since), consumers };
-        Self { noted_at: Some(Micros::from(noted_at)), changes: changes.into_iter().map(count).collect() }
+        Self { noted_at: noted_at.into(), changes: changes.into_iter().map(count).collect() }
     }
 
     /// Returns the time of the last reading that was noted; zero if none was.
     #[must_use]
     pub fn noted_at(&self) -> Duration {
-        self.noted_at.map_or(Duration::ZERO, Micros::get)
+        self.noted_at.get()
     }
 
     /// Returns numbers of consumers and the times since which they were found, the oldest first. All but the first are
@@ -52,10 +59,10 @@ impl ConsumerCounts {
         if is_continued && !self.changes.is_empty() && now - noted_at < HOUR {
             return;
         }
-        self.noted_at = Some(Micros::from(now));
+        self.noted_at = now.into();
         let known = if is_continued { &*self.changes } else { &[] };
-        let is_old = |count: &&ConsumerCount| count.since.until(now) >= DAY;
-        let known = &known[known.iter().filter(is_old).count().saturating_sub(1)..];
+        let old = known.iter().filter(|count| count.is_old(now)).count();
+        let known = &known[old.saturating_sub(1)..];
         let is_new = known.last().is_none_or(|last| last.consumers != consumers);
         if is_new || known.len() < self.changes.len() {
             let new = is_new.then_some(ConsumerCount { since: Micros::from(now), consumers });
@@ -65,8 +72,7 @@ impl ConsumerCounts {
 
     /// Returns how many more consumers there are now than a day ago; `None` if the group was not observed for so long.
     pub(crate) fn growth(&self, now: Duration, consumers: u64) -> Option<u64> {
-        let is_old = |count: &&ConsumerCount| count.since.until(now) >= DAY;
-        let before = self.changes.iter().rev().find(is_old)?;
+        let before = self.changes.iter().rev().find(|count| count.is_old(now))?;
         Some(consumers.saturating_sub(before.consumers))
     }
 

@@ -116,9 +116,7 @@ fn note_group_changes(stream: &mut StreamState<'_>, before: Option<&StreamReport
     let names: Vec<_> = known.iter().map(|(name, _)| name.clone()).collect();
     let absent = known.into_iter().filter(|(name, _)| !is_listed(name)).map(|(name, group)| {
         let mut group = group.unwrap_or_default();
-        let position = group.history.as_ref().map_or(StreamId::MIN, History::position);
-        group.restart();
-        (name, position, group.take_counters())
+        (name, group.position(), group.end())
     });
     changes.note_absent(absent, Some(info), at);
     for (number, group) in info.groups.iter().enumerate() {
@@ -298,8 +296,7 @@ fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
 /// Adds this poll to the history of each group, evaluates its status, and counts what it was delivered.
 fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Duration) {
     for number in 0..stream.groups.len() {
-        let history = stream.groups[number].cache.history.as_ref();
-        let position_before = history.map_or(StreamId::MIN, History::position);
+        let position_before = stream.groups[number].cache.position();
         note_history(stream, number, state, at);
         note_flow(stream, number, position_before, at);
     }
@@ -546,7 +543,7 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
         added_rate: flow.added_rate(&reading, window),
         delivered_rate: flow.delivered_rate(&reading, window),
         status: open.status,
-        seldom: seldom_group_values(stream, group, open, at).into(),
+        seldom: seldom_group_values(stream, group, open, lag, at).into(),
     }
 }
 
@@ -554,10 +551,11 @@ fn seldom_group_values(
     stream: &StreamState<'_>,
     group: &GroupInfo,
     open: &GroupState,
+    lag: Lag,
     at: Duration,
 ) -> SeldomGroupValues {
     let share = open.cache.loss_share().filter(|_| open.is_losing);
-    let lag = lag(stream, group).exact().filter(|_| stream.cache.trims.overtakes_groups());
+    let lag = lag.exact().filter(|_| stream.cache.trims.overtakes_groups());
     SeldomGroupValues {
         loss_estimate: share.and_then(LossShare::estimate),
         retention_used: lag.map(|lag| Retention { lag, length: stream.info.length }),

@@ -43,6 +43,13 @@ pub(crate) struct FlowReading {
     pub(crate) pending: u64,
 }
 
+impl FlowReading {
+    /// Returns the time since `at`, in whole milliseconds.
+    fn since(&self, at: Duration) -> Duration {
+        Duration::from_millis(millis(self.at).saturating_sub(millis(at)))
+    }
+}
+
 /// The entries that a group may lose between two readings that show no loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnseenLoss {
@@ -69,7 +76,7 @@ pub(crate) struct Flow {
     points: Timeline<FlowPoint, GAPS>,
 }
 
-/// What few groups have.
+/// The numbers that few groups have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct RareFlow {
     /// Numbers of entries delivered and acknowledged that were counted too early.
@@ -115,9 +122,9 @@ impl UnseenLoss {
 }
 
 impl RareFlow {
-    /// Returns by how much the loss that is estimated and not known has grown, given the estimate for one reading and the loss
-    /// that is known from it. One reading may show a loss that others estimate, so the two are
-    /// compared over all readings in which trimming overtakes the group.
+    /// Returns by how much the loss that is estimated and not known has grown, given the estimate for one reading and the
+    /// loss that is known from it. One reading may show a loss that others estimate, so the two are compared over all
+    /// readings in which trimming overtakes the group.
     fn unseen_growth(&mut self, estimated: Option<i64>, known_loss: i64) -> i64 {
         let Some(estimated) = estimated else {
             self.unknown_loss = 0;
@@ -174,19 +181,17 @@ impl Flow {
             return;
         }
         let known_loss = growth(lost, before.lost);
-        let rare_before = self.rare.value();
-        let mut rare = rare_before;
         let estimated = unseen_loss.of(passed).map(|lost| lost.min(at_most));
-        let unseen_loss = rare.unseen_growth(estimated, known_loss);
-        let delivered = passed.saturating_sub(known_loss).saturating_sub(unseen_loss);
-        // A loss may be known only after the group has passed it.
-        let delivered = delivered.min(if has_moved { i64::MAX } else { 0 });
-        let acknowledged = delivered.saturating_sub(growth(pending, before.pending));
-        add(&mut self.delivered, &mut rare.too_early.delivered, delivered);
-        add(&mut self.acknowledged, &mut rare.too_early.acknowledged, acknowledged);
-        if rare != rare_before {
-            self.rare.change(|value| *value = rare);
-        }
+        let Self { delivered, acknowledged, rare, .. } = self;
+        rare.change(|rare| {
+            let unseen_loss = rare.unseen_growth(estimated, known_loss);
+            let growth_delivered = passed.saturating_sub(known_loss).saturating_sub(unseen_loss);
+            // A loss may be known only after the group has passed it.
+            let growth_delivered = growth_delivered.min(if has_moved { i64::MAX } else { 0 });
+            add(delivered, &mut rare.too_early.delivered, growth_delivered);
+            let growth_acknowledged = growth_delivered.saturating_sub(growth(pending, before.pending));
+            add(acknowledged, &mut rare.too_early.acknowledged, growth_acknowledged);
+        });
     }
 
     fn note_point(&mut self, reading: &FlowReading, lag: u64, window: Duration) {
@@ -194,11 +199,10 @@ impl Flow {
         if self.points.last().is_some_and(|(_, last)| point.added < last.added) {
             self.points.clear();
         }
-        let age = |at: Duration| Duration::from_millis(millis(reading.at).saturating_sub(millis(at)));
-        let is_old = |at: &Duration| age(*at) >= window;
+        let is_old = |at: &Duration| reading.since(*at) >= window;
         let old = self.points.times().skip(1).take_while(is_old).count();
         self.points.drop_first(old);
-        if self.points.last().is_none_or(|(last, _)| age(last) >= window / POINTS_PER_WINDOW) {
+        if self.points.last().is_none_or(|(last, _)| reading.since(last) >= window / POINTS_PER_WINDOW) {
             self.points.push(reading.at, point);
         }
     }
@@ -220,11 +224,8 @@ impl Flow {
 
     /// Takes the next reading for the first one of another stream or group. The counts are kept.
     pub(crate) fn restart(&mut self) {
-        let Self { delivered, acknowledged, .. } = *self;
-        let mut rare = MostlyDefault::<RareFlow>::default();
-        if let Some(&RareFlow { too_early, .. }) = self.rare.get() {
-            rare.change(|value| value.too_early = too_early);
-        }
+        let Self { delivered, acknowledged, mut rare, .. } = std::mem::take(self);
+        rare.change(|rare| rare.unknown_loss = 0);
         *self = Self { delivered, acknowledged, rare, ..Self::default() };
     }
 
@@ -271,7 +272,7 @@ impl Flow {
     /// Returns the point that rates are measured from, and the time since. A quarter of a window is enough at first.
     fn base(&self, reading: &FlowReading, window: Duration) -> Option<(FlowPoint, Duration)> {
         let (at, base) = self.points.first()?;
-        let time = Duration::from_millis(millis(reading.at).saturating_sub(millis(at)));
+        let time = reading.since(at);
         (time >= window / POINTS_PER_WINDOW && !time.is_zero()).then_some((base, time))
     }
 }

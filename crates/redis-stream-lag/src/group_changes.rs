@@ -48,7 +48,7 @@ pub(crate) struct GroupChanges {
     seen: MostlyDefault<SeenChanges>,
 }
 
-/// What was seen of a stream that has other groups than those that it has always had.
+/// The changes of the groups of a stream; most streams have seen none.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct SeenChanges {
     counts: GroupChangeCounts,

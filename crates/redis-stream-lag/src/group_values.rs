@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::compact::{ConstDefault, Count, Micros, Millis, MostlyDefault};
+use crate::compact::{ConstDefault, Count, Micros, Millis, MostlyDefault, millis};
 use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage};
 use crate::fold::{largest, longest, longest_of_all, sum, sum_of_all, sum_of_known};
 use crate::question::{FATAL_DELIVERIES, is_fatal};
@@ -125,6 +125,14 @@ impl ConstDefault for SeldomGroupValues {
 }
 
 impl GroupValues {
+    /// Returns the re-creation of the group since an earlier report; `None` if it is the same group. `before` is `None` if it
+    /// was not in that report.
+    #[must_use]
+    pub fn recreated_since(&self, before: Option<&Self>) -> Option<Recreation> {
+        let known = before.and_then(|before| before.seldom.recreation);
+        self.seldom.recreation.filter(|now| known != Some(*now))
+    }
+
     /// Returns the values of a family's group, from those of each stream.
     pub(crate) fn of_family(members: &[Self]) -> Self {
         let silent = || members.iter().map(|values| values.silent_consumers);
@@ -607,8 +615,7 @@ impl EntryRate {
     /// Returns the rate of so many entries in a time, in whole milliseconds and at least one.
     #[must_use]
     pub fn new(entries: u64, time: Duration) -> Self {
-        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Self { entries, milliseconds: NonZeroU64::new(milliseconds).unwrap_or(NonZeroU64::MIN) }
+        Self { entries, milliseconds: NonZeroU64::new(millis(time)).unwrap_or(NonZeroU64::MIN) }
     }
 
     /// Returns the number of entries.

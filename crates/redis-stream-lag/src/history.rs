@@ -165,7 +165,7 @@ pub(super) struct History {
     rare: MostlyDefault<RareHistory>,
 }
 
-/// What the histories of few groups have.
+/// The parts that the histories of few groups have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct RareHistory {
     /// Pauses that the group usually makes.
@@ -440,19 +440,18 @@ impl History {
 
     /// Notes what happens to few groups.
     fn note_rare(&mut self, sample: &Sample, was_rewound: bool, window: Duration) {
-        let before = self.rare.value();
-        let (mut rare, now) = (before, Micros::from(sample.at));
-        if was_rewound {
-            rare.rewound_at = Some(now);
-        }
-        if sample.lost > rare.lost {
-            rare.lost_at = Some(now);
-        }
-        rare.lost = sample.lost;
-        self.note_pause(&mut rare.rhythm, sample, window);
-        if rare != before {
-            self.rare.change(|value| *value = rare);
-        }
+        let (mut rare, now) = (std::mem::take(&mut self.rare), Micros::from(sample.at));
+        rare.change(|rare| {
+            if was_rewound {
+                rare.rewound_at = Some(now);
+            }
+            if sample.lost > rare.lost {
+                rare.lost_at = Some(now);
+            }
+            rare.lost = sample.lost;
+            self.note_pause(&mut rare.rhythm, sample, window);
+        });
+        self.rare = rare;
     }
 
     /// Learns from a delivery that ends a pause. Shorter pauses than half the window make no difference. The group
@@ -560,7 +559,7 @@ impl HistoryWindow<'_> {
     /// Returns true if an idle time is as long as the window, whatever the node's clock did meanwhile. A reading that was
     /// late shows the same as a clock that jumped: an idle time that is longer by as much.
     pub(super) fn is_idle_long(&self, idle: Duration) -> bool {
-        let jump = self.sample.clock_offset().saturating_sub(self.history.clock_basis());
+        let jump = self.history.clock_jump(self.sample.node_time, self.sample.at);
         self.is_long(idle.saturating_sub(jump))
     }
 

@@ -72,7 +72,7 @@ pub(crate) struct Losses {
     found: MostlyDefault<FoundLosses>,
 }
 
-/// What is found out about a group that loses entries, or seems to. Most groups have none of it.
+/// The findings about a group that loses entries, or seems to. Most groups have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct FoundLosses {
     /// Number of entries lost since the group was first seen, at least.
@@ -175,7 +175,7 @@ impl LossReading {
             added,
             lag,
             removed,
-            removed_to: info.first.is_none_or(|first| max_deleted < first).then_some(removed),
+            removed_to: info.removed_to(),
             rank,
             is_overtaken,
             is_at_front: is_overtaken || info.length >= MIN_LENGTH && info.first == Some(position),

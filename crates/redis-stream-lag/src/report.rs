@@ -29,6 +29,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// Returns all groups, each with its stream.
+    pub fn groups(&self) -> impl Iterator<Item = (&ReportedStream, &GroupReport)> {
+        self.streams.iter().flat_map(|stream| stream.groups.iter().map(move |group| (stream, group)))
+    }
+
     /// Returns the stream with this key.
     #[must_use]
     pub fn stream(&self, key: &Name) -> Option<&ReportedStream> {

@@ -41,7 +41,7 @@ pub(crate) struct TrimEvidence {
     trims: MostlyDefault<SeenTrims>,
 }
 
-/// What the next trim is compared with.
+/// The values that the next trim is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ReadingBefore {
     lost: Count,

@@ -114,7 +114,7 @@ pub(super) struct StreamCache {
     group_count: u32,
     entries_added: Option<EntriesAdded>,
     /// Longest interval between polls of the target since the stream was last read.
-    gap: Option<Micros>,
+    gap: Micros,
     /// Time of the first of the reports in a row that show nothing but ages grown, by the caller's clock.
     pub(super) unchanged_since: Option<Micros>,
     /// Set if the stream needs no derivation while its readings stay the same.
@@ -138,7 +138,7 @@ pub(super) struct GroupCache {
     pub(super) rare: MostlyDefault<RareGroup>,
 }
 
-/// What is known of the pending entries of a group.
+/// The state of the pending entries of a group.
 #[derive(Debug, Default)]
 pub(super) struct KnownPending {
     pub(super) oldest: Option<CachedOldestPending>,
@@ -149,7 +149,7 @@ pub(super) struct KnownPending {
     pub(super) census: Option<Box<Census>>,
 }
 
-/// What few groups have.
+/// The state that few groups have.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct RareGroup {
     /// True if trimming is about to overtake the group, or has done so, and the group still reads.
@@ -347,10 +347,21 @@ impl GroupCache {
         }
     }
 
+    /// Returns the counts that go on if a group of the same name follows.
+    pub(super) fn end(&mut self) -> KeptCounters {
+        let mut counters = self.take_counters();
+        counters.flow.restart();
+        counters
+    }
+
     /// Drops all but the counts, since the group is another one of the same name.
     pub(super) fn restart(&mut self) {
-        *self = Self::with(self.take_counters());
-        self.flow.restart();
+        *self = Self::with(self.end());
+    }
+
+    /// Returns the position in the last reading; `0-0` if there was none.
+    pub(super) fn position(&self) -> StreamId {
+        self.history.as_ref().map_or(StreamId::MIN, History::position)
     }
 
     /// Adds a reading to the estimated share of lost entries, of a group that may lose some.
@@ -481,17 +492,17 @@ impl StreamCache {
 
     /// Returns the longest interval between polls of the target since the stream was last read.
     pub(super) fn gap(&self) -> Duration {
-        self.gap.map_or(Duration::ZERO, Micros::get)
+        self.gap.get()
     }
 
     /// Notes an interval between polls of the target.
     pub(super) fn note_gap(&mut self, gap: Duration) {
-        self.gap = self.gap.max(Some(Micros::from(gap)));
+        self.gap = self.gap.max(gap.into());
     }
 
     /// Ends the interval since the stream was last read.
     pub(super) fn end_gap(&mut self) {
-        self.gap = None;
+        self.gap = Micros::ZERO;
     }
 
     /// Returns true if the stream was not read before.
@@ -628,9 +639,7 @@ impl StreamCache {
     pub(super) fn without_stream(mut self, at: Duration) -> Self {
         let groups = self.take_groups().into_iter().map(|(name, group)| {
             let mut group = group.unwrap_or_default();
-            let position = group.history.as_ref().map_or(StreamId::MIN, History::position);
-            group.restart();
-            (name, position, group.take_counters())
+            (name, group.position(), group.end())
         });
         let mut changes = self.changes;
         changes.note_absent(groups, None, at);

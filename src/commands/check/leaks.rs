@@ -63,9 +63,7 @@ fn grows(stream: &StreamReport, values: &StreamValues) -> bool {
 }
 
 fn of_groups(report: &Report, number: impl Fn(&GroupValues) -> u64) -> Vec<(u64, String)> {
-    let groups =
-        report.streams.iter().flat_map(|stream| stream.groups.iter().map(move |group| (stream, group)));
-    let numbers = groups.filter_map(|(stream, group)| {
+    let numbers = report.groups().filter_map(|(stream, group)| {
         Some((number(group.values.as_ref()?), format!("{} / {}", stream.key, group.name)))
     });
     numbers.filter(|(number, _)| *number > 0).collect()

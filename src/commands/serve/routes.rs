@@ -126,7 +126,8 @@ impl Routes for App {
     }
 }
 
-/// Everything that a page of metrics is written from, of one moment.
+/// Everything that a page of metrics is written from, of one moment. Alerts are evaluated after a report is published, so
+/// they may be those of the poll before.
 struct Gathered {
     /// The text of the exporter's own metrics.
     own: Vec<u8>,
@@ -175,11 +176,13 @@ impl App {
         let is_excluded = |name: &str| self.excluded.iter().any(|glob| glob.matches(name.as_bytes()));
         self.metrics.set_tasks(Handle::current().metrics().num_alive_tasks());
         let (_of_one_time, now) = (self.metrics.between_publications(), now());
-        Ok(Gathered {
-            own: self.metrics.render(only, is_excluded)?,
-            series: self.read(only, |state| state.fresh(now).map(|published| Arc::clone(&published.series))),
-            alerts: self.read(only, |state| Some(Arc::clone(&state.alerts.series))),
-        })
+        let own = self.metrics.render(only, is_excluded)?;
+        let read = |state: &TargetState| {
+            let series = state.fresh(now).map(|published| Arc::clone(&published.series));
+            Some((series, Arc::clone(&state.alerts.series)))
+        };
+        let (series, alerts): (Vec<_>, _) = self.read(only, read).into_iter().unzip();
+        Ok(Gathered { own, series: series.into_iter().flatten().collect(), alerts })
     }
 
     async fn metrics(&self, request: &Request) -> Reply {
