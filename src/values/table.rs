@@ -62,7 +62,7 @@ pub static FAMILIES: &[&Family] = &[
     .notes("[How](cli.md#tidy).")
     .absent(
         "while one of them has no consumers, or its consumers are not read, and it was not watched for a day (a \
-         restart without `alerts.state_file` begins that anew)",
+         restart without `alerts.state_file` begins again)",
     )
     .fact(AlertFact::Value("groups_abandoned")),
     &counter(
