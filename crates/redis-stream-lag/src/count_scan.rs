@@ -117,6 +117,11 @@ impl CountScans {
         self.0 = MostlyDefault::default();
     }
 
+    /// Returns true if every count is finished.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list().is_empty()
+    }
+
     /// Returns the scans, from the lowest start up.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &CountScan> {
         self.list().iter()

@@ -13,6 +13,7 @@ use crate::question::{Answer, Question};
 use crate::report::{Report, SilentConsumers};
 use crate::snapshot::{NodeReading, Snapshot, StreamReading};
 use crate::state::LagState;
+use crate::worklist::Worklists;
 use crate::{derive, plan};
 use redis_stream_core::name::Name;
 
@@ -50,12 +51,13 @@ impl<'a> Derivation<'a> {
             cache.note_gap(gap);
             streams.push(StreamState::open(node, reading, info, cache, (at, budget.timeout)));
         }
-        let poll = PollState {
+        let mut poll = PollState {
             snapshot,
             state,
             budget,
             streams,
             round: 0,
+            worklists: Worklists::default(),
             audits_were_asked: false,
             memory_was_asked: false,
             many_consumers_were_asked: false,
@@ -67,6 +69,7 @@ impl<'a> Derivation<'a> {
             at,
             gap,
         };
+        poll.worklists.scans = poll.unfinished_counts();
         Self { poll, asked: Vec::new(), granted_payload_bytes: budget.payload_bytes }
     }
 
@@ -85,12 +88,18 @@ impl<'a> Derivation<'a> {
 
     /// Takes the answers to the questions returned last: one for each question, in the same order.
     pub fn answer(&mut self, answers: Vec<Answer>) {
-        for ((at, purpose), answer) in std::mem::take(&mut self.asked).into_iter().zip(answers) {
+        let asked = std::mem::take(&mut self.asked);
+        let mut answered: Vec<_> = asked.iter().map(|(at, _)| *at).collect();
+        for ((at, purpose), answer) in asked.into_iter().zip(answers) {
             self.take_answer(at, purpose, answer);
         }
-        for stream in &mut self.poll.streams {
+        answered.sort_unstable();
+        answered.dedup();
+        for at in &answered {
+            let stream = &mut self.poll.streams[*at];
             stream.cache.scans.finish(&mut stream.cache.checkpoints, stream.info.time);
         }
+        self.poll.worklists.look_again(&answered);
     }
 
     /// Returns the estimated payload bytes of the entries read so far in this poll.

@@ -47,3 +47,4 @@ mod stream_change;
 mod tests;
 mod timeline;
 mod unchanged;
+mod worklist;

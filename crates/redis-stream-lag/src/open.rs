@@ -18,6 +18,7 @@ use crate::snapshot::{
     ConsumerInfo, ConsumersReading, GroupInfo, NodeReading, Snapshot, StreamInfo, StreamReading,
 };
 use crate::state::{GroupCache, LagState, StreamCache};
+use crate::worklist::Worklists;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
@@ -33,6 +34,7 @@ pub(super) struct PollState<'a> {
     /// The streams that were read; others have no state here.
     pub(super) streams: Vec<StreamState<'a>>,
     pub(super) round: u32,
+    pub(super) worklists: Worklists,
     pub(super) audits_were_asked: bool,
     pub(super) memory_was_asked: bool,
     pub(super) many_consumers_were_asked: bool,
@@ -49,6 +51,14 @@ pub(super) struct PollState<'a> {
     pub(super) at: Duration,
     /// Time since the previous poll.
     pub(super) gap: Duration,
+}
+
+impl PollState<'_> {
+    /// Returns the streams with counts that are not finished.
+    pub(super) fn unfinished_counts(&self) -> Vec<usize> {
+        let streams = self.streams.iter().enumerate();
+        streams.filter_map(|(at, stream)| stream.wants_counts().then_some(at)).collect()
+    }
 }
 
 /// The value that a question resolves. A `usize` is the index of the group in its stream.
@@ -301,6 +311,11 @@ impl<'a> StreamState<'a> {
             was_asked: false,
             was_audited: false,
         }
+    }
+
+    /// Returns true if a count is not finished, and entries can be read.
+    pub(super) fn wants_counts(&self) -> bool {
+        !self.entries_unavailable && !self.cache.scans.is_empty()
     }
 
     /// Returns the lag at `last_delivered`, once it is known.

@@ -1,6 +1,7 @@
 //! Plans the questions of each round.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
 use std::time::Duration;
 
 use crate::audit;
@@ -52,6 +53,7 @@ pub(super) fn next_round(poll: &mut PollState<'_>) -> Vec<PlannedQuestion> {
         // With what the lags leave of the budget, and a part of that, since it is counted only for people.
         poll.budget.entries /= TRIMMABLE_SHARE;
         poll.streams.iter_mut().for_each(StreamState::count_trimmable);
+        poll.worklists.scans = poll.unfinished_counts();
         plan.ask_for_scans(poll);
     }
     plan.0
@@ -80,10 +82,10 @@ impl QuestionPlan {
 
     fn ask_about_groups(&mut self, poll: &mut PollState<'_>) {
         let round = poll.round;
-        for (at, stream) in poll.streams.iter_mut().enumerate() {
-            if self.is_full() {
-                return;
-            }
+        while !self.is_full()
+            && let Some(at) = poll.worklists.groups.next(poll.streams.len())
+        {
+            let stream = &mut poll.streams[at];
             self.ask_for_consumers(at, stream, round);
             self.ask_for_oldest_pending(at, stream, round);
             self.ask_for_orphans(at, stream);
@@ -184,7 +186,8 @@ impl QuestionPlan {
 
     /// Looks up pending IDs that may have been deleted, as far as the budgets reach.
     fn ask_for_look_ups(&mut self, poll: &mut PollState<'_>) {
-        for (at, stream) in poll.streams.iter_mut().enumerate() {
+        while let Some(at) = poll.worklists.look_ups.next(poll.streams.len()) {
+            let stream = &mut poll.streams[at];
             let entry_bytes = stream.info.entry_bytes;
             for number in 0..stream.groups.len() {
                 while let Some(id) = stream.groups[number].deleted_pending.next_look_up() {
@@ -206,29 +209,35 @@ impl QuestionPlan {
         if self.is_full() {
             return;
         }
-        let mut turns = Vec::new();
-        for (at, stream) in poll.streams.iter_mut().enumerate() {
+        let mut turns = BinaryHeap::new();
+        while let Some(at) = poll.worklists.census.next(poll.streams.len()) {
+            let stream = &mut poll.streams[at];
             for (number, group) in stream.info.groups.iter().enumerate() {
                 let open = &mut stream.groups[number];
                 if open.wants_census(group, (stream.info.time, poll.at)) {
                     let served_at = open.cache.census().map_or(Duration::ZERO, Census::served_at);
-                    turns.push((served_at, at, number));
+                    turns.push(Reverse((served_at, at, number)));
                 }
             }
         }
-        turns.sort_unstable();
-        for (_, at, number) in turns {
+        while let Some(Reverse((_, at, number))) = turns.pop() {
+            if self.is_full() {
+                let mut left: Vec<_> = turns.into_iter().map(|Reverse((_, at, _))| at).chain([at]).collect();
+                left.sort_unstable();
+                return poll.worklists.census.look_again(&left);
+            }
             let stream = &mut poll.streams[at];
             let (info, open) = (&stream.info, &mut stream.groups[number]);
             let group = &info.groups[number];
             let known = open.cache.pending.get_or_insert_default();
             let census = known.census.get_or_insert_default();
             let is_short = census.fits_in_a_page(group.pending);
-            let page = match self.is_full() {
-                true => None,
-                false => census.next_page(PelReading::of(info, group), poll.at, &mut poll.census_left),
+            let page = census.next_page(PelReading::of(info, group), poll.at, &mut poll.census_left);
+            let Some(page) = page else {
+                // The next poll begins with this group.
+                poll.census_left = 0;
+                return;
             };
-            let Some(page) = page else { return };
             let DuePage { after, at_most } = page;
             if !is_short {
                 open.census_turn = CensusTurn::Over;
@@ -302,13 +311,15 @@ impl QuestionPlan {
     /// Asks for one chunk for each unfinished scan. If the budget does not reach for all of them, the next poll starts
     /// with the first scan that was left out, so that all get their turn.
     fn ask_for_scans(&mut self, poll: &mut PollState<'_>) {
-        let chunks: Vec<_> = poll
-            .streams
-            .iter()
-            .enumerate()
-            .filter(|(_, stream)| !stream.entries_unavailable)
-            .flat_map(|(at, stream)| ranges(stream).map(move |range| (at, range)))
-            .filter(|(at, (start, ..))| poll.counts_trimmable || !poll.streams[*at].is_for_trimming(*start))
+        if self.is_full() {
+            return;
+        }
+        let streams = &poll.streams;
+        poll.worklists.scans.retain(|at| streams[*at].wants_counts());
+        let unfinished = poll.worklists.scans.iter();
+        let chunks: Vec<_> = unfinished
+            .flat_map(|at| ranges(&streams[*at]).map(move |range| (*at, range)))
+            .filter(|(at, (start, ..))| poll.counts_trimmable || !streams[*at].is_for_trimming(*start))
             .collect();
         if chunks.is_empty() {
             return;
@@ -337,10 +348,10 @@ impl QuestionPlan {
     /// starts at the group's position and so returns it.
     fn ask_for_next_entries(&mut self, poll: &mut PollState<'_>) {
         let scanned_from: HashSet<_> = self.0.iter().filter_map(scan_from).collect();
-        for (at, stream) in poll.streams.iter_mut().enumerate() {
-            if self.is_full() {
-                return;
-            }
+        while !self.is_full()
+            && let Some(at) = poll.worklists.next_entries.next(poll.streams.len())
+        {
+            let stream = &mut poll.streams[at];
             for position in stream.info.groups.iter().map(|group| group.last_delivered) {
                 if stream.lag(position) == Some(0) || stream.next_entry(position).is_some() {
                     continue;
@@ -348,8 +359,12 @@ impl QuestionPlan {
                 let entry_bytes = stream.info.entry_bytes;
                 let is_asked =
                     scanned_from.contains(&(at, position)) || stream.next_was_asked.contains(&position);
-                if stream.entries_unavailable || is_asked || !poll.budget.take_one(entry_bytes) {
+                if stream.entries_unavailable || is_asked {
                     continue;
+                }
+                if !poll.budget.take_one(entry_bytes) {
+                    // Answers may give back what was not used.
+                    return poll.worklists.next_entries.look_again(&[at]);
                 }
                 stream.next_was_asked.push(position);
                 let kind =
@@ -395,12 +410,11 @@ impl QuestionPlan {
     /// scanned are left to a later round, since a loss can be computed only from an exact lag.
     fn ask_for_losses(&mut self, poll: &mut PollState<'_>) {
         let counting: HashSet<_> = self.0.iter().filter_map(scan_from).map(|(at, _)| at).collect();
-        for (at, stream) in poll.streams.iter_mut().enumerate() {
-            if self.is_full() {
-                return;
-            }
+        while !self.is_full()
+            && let Some(at) = poll.worklists.losses.next(poll.streams.len())
+        {
             if !counting.contains(&at) {
-                self.ask_for_loss(at, stream);
+                self.ask_for_loss(at, &mut poll.streams[at]);
             }
         }
     }

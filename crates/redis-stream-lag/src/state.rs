@@ -478,7 +478,7 @@ impl StreamCache {
 
     /// Returns true if no count has begun that is not finished.
     pub(super) fn has_nothing_to_count(&self) -> bool {
-        self.scans.iter().next().is_none() && self.partial_audit.is_none()
+        self.scans.is_empty() && self.partial_audit.is_none()
     }
 
     /// Returns the position above which the entries that a group holds were counted or are being counted.
