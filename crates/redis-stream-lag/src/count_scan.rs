@@ -109,7 +109,11 @@ impl CountScans {
     pub(crate) fn begin(&mut self, start: StreamId) {
         self.split_at(start);
         if let Err(at) = self.list().binary_search_by_key(&start, |scan| scan.start) {
-            self.0.change(|scans| scans.insert(at, CountScan::new(start)));
+            self.0.change(|scans| {
+                // One or two, in each of many streams at once.
+                scans.reserve_exact(1);
+                scans.insert(at, CountScan::new(start));
+            });
         }
     }
 
@@ -230,6 +234,15 @@ mod tests {
         scans.finish(&mut checkpoints, NOW);
         assert_eq!((entries_above(&checkpoints, 10), entries_above(&checkpoints, 40)), (Some(90), Some(60)));
         assert_eq!(scans, CountScans::default());
+    }
+
+    #[test]
+    fn scans_take_no_spare_memory() {
+        let mut scans = CountScans::default();
+        for begun in 1..=3 {
+            scans.begin(id(begun));
+            assert_eq!(scans.0.get().map(Vec::capacity), usize::try_from(begun).ok());
+        }
     }
 
     #[test]
