@@ -2,13 +2,13 @@
 //! [hour](MEMORY), if it was delivered to in the hour before, or until it is back.
 
 use std::collections::BTreeMap;
-use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis_stream_core::name::Name;
 use redis_stream_core::wall_clock::ClockShift;
-use redis_stream_lag::report::{Report, ReportedStream};
+use redis_stream_lag::compact::Micros;
+use redis_stream_lag::report::{GroupReport, Report, ReportedStream};
 
 /// Time for which a delivery, and a group that is gone, are remembered.
 pub const MEMORY: Duration = Duration::from_secs(3600);
@@ -22,18 +22,25 @@ pub struct GoneGroups {
     gone: BTreeMap<(Name, Name), Duration>,
 }
 
+/// A stream in the last report that could read it. It shares its values with that report.
 #[derive(Clone, Debug)]
 struct SeenStream {
-    key: Name,
-    /// Sorted by name.
-    groups: Vec<SeenGroup>,
+    stream: ReportedStream,
+    /// Time of the report.
+    at: Micros,
 }
 
-#[derive(Clone, Debug)]
-struct SeenGroup {
-    name: Name,
-    /// Time of its last delivery.
-    delivered_at: Option<Duration>,
+impl SeenStream {
+    /// Returns the groups that the stream had.
+    fn groups(&self) -> impl Iterator<Item = &GroupReport> {
+        self.stream.groups.iter().filter(|group| group.values.is_some())
+    }
+
+    /// Returns the time at which a group was last delivered to, if that was seen.
+    fn delivered_at(&self, group: &GroupReport) -> Option<Duration> {
+        let age = self.stream.view(group)?.last_delivery_age()?;
+        Some(self.at.get().saturating_sub(age))
+    }
 }
 
 /// A report, and what its limits and gaps hide.
@@ -58,14 +65,19 @@ impl GoneGroups {
         let mut before = std::mem::take(&mut self.streams).into_iter().peekable();
         let mut streams = Vec::with_capacity(covered.report.streams.len());
         for stream in &covered.report.streams {
-            while let Some(earlier) = before.next_if(|seen| seen.key < stream.key) {
+            while let Some(earlier) = before.next_if(|seen| seen.stream.key < stream.key) {
                 self.note_absent(earlier, covered.streams, now, &mut streams);
             }
-            let seen = before.next_if(|seen| seen.key == stream.key);
-            match seen {
-                Some(seen) if stream.refused => streams.push(seen),
-                seen => streams.push(self.note_stream(stream, seen, covered.groups, now)),
+            let seen = before.next_if(|seen| seen.stream.key == stream.key);
+            if let Some(seen) = seen {
+                if stream.refused {
+                    streams.push(seen);
+                    continue;
+                }
+                self.note_vanished(&seen, stream, covered.groups, now);
             }
+            self.note_present(stream);
+            streams.push(SeenStream { stream: stream.clone(), at: now.into() });
         }
         for seen in before {
             self.note_absent(seen, covered.streams, now, &mut streams);
@@ -80,9 +92,8 @@ impl GoneGroups {
 
     /// Adapts the times to a wall clock that was set.
     pub(super) fn shift_times(&mut self, shift: ClockShift) {
-        let groups = self.streams.iter_mut().flat_map(|seen| &mut seen.groups);
-        let delivered = groups.filter_map(|group| group.delivered_at.as_mut());
-        delivered.chain(self.gone.values_mut()).for_each(|time| *time = shift.apply(*time));
+        self.streams.iter_mut().for_each(|seen| seen.at = shift.apply(seen.at.get()).into());
+        self.gone.values_mut().for_each(|time| *time = shift.apply(*time));
     }
 
     fn note_absent(
@@ -95,59 +106,45 @@ impl GoneGroups {
         match coverage {
             Coverage::Partial => streams.push(seen),
             Coverage::Complete => {
-                seen.groups.iter().for_each(|group| self.note_gone(&seen.key, group, now));
+                seen.groups().for_each(|group| self.note_gone(&seen, group, now));
             }
         }
     }
 
-    fn note_gone(&mut self, key: &Name, group: &SeenGroup, now: Duration) {
-        if group.delivered_at.is_some_and(|at| now < at + MEMORY) {
-            self.gone.insert((key.clone(), group.name.clone()), now);
+    fn note_gone(&mut self, seen: &SeenStream, group: &GroupReport, now: Duration) {
+        if seen.delivered_at(group).is_some_and(|at| now < at + MEMORY) {
+            self.gone.insert((seen.stream.key.clone(), group.name.clone()), now);
         }
     }
 
-    fn note_stream(
+    /// Notes the groups that the stream does not have any more, unless a limit may hide them.
+    fn note_vanished(
         &mut self,
+        seen: &SeenStream,
         stream: &ReportedStream,
-        seen: Option<SeenStream>,
         coverage: Coverage,
         now: Duration,
-    ) -> SeenStream {
-        let mut before = seen.map(|seen| seen.groups).unwrap_or_default().into_iter().peekable();
-        let mut groups = Vec::with_capacity(stream.groups.len());
-        let present = stream.groups.iter().filter_map(|group| Some((&group.name, stream.view(group)?)));
-        let hidden =
-            stream.values.as_ref().map_or(0, |values| values.groups) > present.clone().count() as u64;
-        let is_complete = coverage == Coverage::Complete || !hidden;
-        for (name, values) in present {
-            self.pass(&stream.key, name, &mut before, is_complete, now);
-            if !self.gone.is_empty() {
-                self.gone.remove(&(stream.key.clone(), name.clone()));
+    ) {
+        let mut present = stream.groups.iter().filter(|group| group.values.is_some()).peekable();
+        let groups = stream.values.as_ref().map_or(0, |values| values.groups);
+        if coverage == Coverage::Partial && groups > present.clone().count() as u64 {
+            return;
+        }
+        for group in seen.groups() {
+            while present.next_if(|other| other.name < group.name).is_some() {}
+            if present.next_if(|other| other.name == group.name).is_none() {
+                self.note_gone(seen, group, now);
             }
-            let delivered_at = values.last_delivery_age().map(|age| now.saturating_sub(age));
-            groups.push(SeenGroup { name: name.clone(), delivered_at });
         }
-        for group in before.filter(|_| is_complete) {
-            self.note_gone(&stream.key, &group, now);
-        }
-        SeenStream { key: stream.key.clone(), groups }
     }
 
-    /// Passes the group in those that were seen before. Groups before it in the order of names have vanished.
-    fn pass(
-        &mut self,
-        key: &Name,
-        name: &Name,
-        before: &mut Peekable<impl Iterator<Item = SeenGroup>>,
-        is_complete: bool,
-        now: Duration,
-    ) {
-        while let Some(vanished) = before.next_if(|seen| seen.name < *name) {
-            if is_complete {
-                self.note_gone(key, &vanished, now);
-            }
+    fn note_present(&mut self, stream: &ReportedStream) {
+        if self.gone.is_empty() {
+            return;
         }
-        before.next_if(|seen| seen.name == *name);
+        for group in stream.groups.iter().filter(|group| group.values.is_some()) {
+            self.gone.remove(&(stream.key.clone(), group.name.clone()));
+        }
     }
 
     /// Restores a group that is gone since `since`.
@@ -158,8 +155,11 @@ impl GoneGroups {
     /// Forgets groups that the configuration does not select any more.
     pub(super) fn retain(&mut self, is_selected: &dyn Fn(&Name, Option<&Name>) -> bool) {
         self.gone.retain(|(stream, group), _| is_selected(stream, Some(group)));
-        for seen in &mut self.streams {
-            seen.groups.retain(|group| is_selected(&seen.key, Some(&group.name)));
+        for SeenStream { stream, .. } in &mut self.streams {
+            let is_kept = |group: &GroupReport| is_selected(&stream.key, Some(&group.name));
+            if !stream.groups.iter().all(is_kept) {
+                *stream = stream.with_groups(is_kept);
+            }
         }
     }
 
@@ -170,8 +170,9 @@ impl GoneGroups {
 
     /// Returns true if the last report contained the group.
     pub(super) fn is_there(&self, stream: &Name, group: &Name) -> bool {
-        let stream = self.streams.binary_search_by(|seen| seen.key.cmp(stream)).map(|at| &self.streams[at]);
-        stream.is_ok_and(|seen| seen.groups.binary_search_by(|seen| seen.name.cmp(group)).is_ok())
+        let at = self.streams.binary_search_by(|seen| seen.stream.key.cmp(stream));
+        let found = at.ok().and_then(|at| self.streams[at].stream.group(group));
+        found.is_some_and(|group| group.values.is_some())
     }
 }
 

@@ -131,6 +131,14 @@ impl ReportedStream {
         Self { report: triomphe::Arc::new(report), unchanged_for: self.unchanged_for }
     }
 
+    /// Returns the same values with only some of the groups.
+    #[must_use]
+    pub fn with_groups(&self, is_kept: impl Fn(&GroupReport) -> bool) -> Self {
+        let groups = self.groups.iter().filter(|group| is_kept(group)).cloned().collect();
+        let report = StreamReport { groups, ..(*self.report).clone() };
+        Self { report: triomphe::Arc::new(report), unchanged_for: self.unchanged_for }
+    }
+
     /// Returns the stream as one that cannot be read, with the groups that the configuration names.
     #[must_use]
     pub fn unread(&self) -> Self {
