@@ -17,7 +17,8 @@ use redis_stream_core::name::Name;
 #[derive(Clone, Debug, Default)]
 pub struct Active {
     pub(super) target: Arc<TargetLabels>,
-    pub(super) rules: Vec<(Arc<Rule>, Vec<TrackedAlert>)>,
+    /// The evaluator shares the alerts.
+    pub(super) rules: Vec<(Arc<Rule>, Arc<Vec<TrackedAlert>>)>,
 }
 
 /// An alert of a rule.
@@ -30,7 +31,7 @@ pub(super) struct TrackedAlert {
     /// False if the configuration does not select the subject any more.
     pub(super) is_selected: bool,
     /// The values with which the expression last held.
-    pub(super) held: Option<Box<HeldValues>>,
+    pub(super) held: Option<HeldValues>,
     pub(super) resolved_reason: Option<Arc<str>>,
 }
 
@@ -213,5 +214,15 @@ impl AlertSubject {
     pub(super) fn labels(&self, target: &TargetLabels) -> BTreeMap<String, String> {
         let text = |name: &Option<Name>| name.as_ref().map(|name| name.text().into_owned());
         target.subject(text(&self.stream).as_deref(), text(&self.group).as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_takes_two_hundred_bytes() {
+        assert!(size_of::<TrackedAlert>() <= 200, "{}", size_of::<TrackedAlert>());
     }
 }

@@ -79,8 +79,8 @@ struct TargetHistory {
 struct RuleState {
     rule: Arc<Rule>,
     times: Times,
-    /// Sorted by subject, in the order of a report.
-    entries: Vec<TrackedAlert>,
+    /// Sorted by subject, in the order of a report. Readers share them until the next evaluation.
+    entries: Arc<Vec<TrackedAlert>>,
 }
 
 impl Evaluator {
@@ -95,7 +95,7 @@ impl Evaluator {
                     keep_firing_for: rule.keep_firing_for,
                     hold: settings.hold,
                 },
-                entries: Vec::new(),
+                entries: Arc::default(),
             })
             .collect();
         let is_loss = |condition: &Condition| matches!(condition.fact.source, FactSource::Losses(_));
@@ -128,9 +128,11 @@ impl Evaluator {
                 self.history.gone.restore(stream.clone(), group.clone(), state.active_at);
             }
             let inhibited_by = inhibited_by.map(Arc::from);
-            rule_state.entries.push(TrackedAlert { inhibited_by, ..TrackedAlert::new(subject, state) });
+            let alert = TrackedAlert { inhibited_by, ..TrackedAlert::new(subject, state) };
+            rule_state.entries_mut().push(alert);
         }
         for RuleState { entries, .. } in &mut self.rules {
+            let entries = Arc::make_mut(entries);
             entries.sort_by(|one, other| one.subject.cmp(&other.subject));
             entries.dedup_by(|one, other| one.subject == other.subject);
         }
@@ -140,7 +142,7 @@ impl Evaluator {
     pub fn note_selection(&mut self, is_selected: &dyn Fn(&Name, Option<&Name>) -> bool) {
         self.history.gone.retain(is_selected);
         self.history.losses.forget_last_report();
-        for entry in self.rules.iter_mut().flat_map(|rule_state| &mut rule_state.entries) {
+        for entry in self.rules.iter_mut().flat_map(RuleState::entries_mut) {
             let stream = entry.subject.stream.as_ref();
             entry.is_selected = stream.is_none_or(|key| is_selected(key, entry.subject.group.as_ref()));
         }
@@ -151,8 +153,7 @@ impl Evaluator {
         self.history.losses.shift_times(shift);
         self.history.gone.shift_times(shift);
         let removed = self.removed.iter_mut().map(|removed| &mut removed.rule_state);
-        let entries = self.rules.iter_mut().chain(removed).flat_map(|rule_state| &mut rule_state.entries);
-        for entry in entries {
+        for entry in self.rules.iter_mut().chain(removed).flat_map(RuleState::entries_mut) {
             entry.state.shift_times(shift);
             if let Some(held) = &mut entry.held {
                 held.shift_times(shift);
@@ -171,12 +172,12 @@ impl Evaluator {
             sources.add(rule, entries);
         }
         let mut notifications = Vec::new();
-        for rule_state in &mut self.rules {
-            let inhibitors = sources.of(&rule_state.rule);
-            for entry in &mut rule_state.entries {
+        for RuleState { rule, entries, .. } in &mut self.rules {
+            let inhibitors = sources.of(rule);
+            for entry in Arc::make_mut(entries) {
                 let has_changed = inhibitors.apply(entry);
                 if let Some(reason) = entry.state.needs_sending(now, has_changed) {
-                    let alert = alert(&rule_state.rule, entry, &self.target, &self.settings, now);
+                    let alert = alert(rule, entry, &self.target, &self.settings, now);
                     notifications.push(Notification { alert: Arc::new(alert), reason });
                 }
             }
@@ -194,7 +195,7 @@ impl Evaluator {
     pub fn active(&self) -> Active {
         let rules = self.rules.iter().filter(|rule_state| !rule_state.entries.is_empty());
         let rules =
-            rules.map(|rule_state| (Arc::clone(&rule_state.rule), rule_state.entries.clone())).collect();
+            rules.map(|rule_state| (Arc::clone(&rule_state.rule), Arc::clone(&rule_state.entries))).collect();
         Active { target: Arc::clone(&self.target), rules }
     }
 }
@@ -215,7 +216,7 @@ fn alert(
         let reason = entry.resolved_reason.as_deref();
         annotations.extend(reason.map(|reason| (resolved_reason::ANNOTATION.to_owned(), reason.to_owned())));
     } else {
-        let held = entry.held.as_deref();
+        let held = entry.held.as_ref();
         let diagnosis = held.and_then(|held| held.diagnosis(&rule.expression));
         annotations.extend(diagnosis.map(|text| (DIAGNOSIS_ANNOTATION.to_owned(), text.to_string())));
         let worst = held.and_then(HeldValues::worst_stream);
@@ -304,17 +305,19 @@ impl RuleState {
         }
     }
 
+    fn entries_mut(&mut self) -> &mut Vec<TrackedAlert> {
+        Arc::make_mut(&mut self.entries)
+    }
+
     fn step(&mut self, reading: PollReading<'_>, up: TargetUp, history: &TargetHistory, now: Duration) {
-        let before = std::mem::take(&mut self.entries);
-        let after = Vec::with_capacity(before.len());
         let mut cursor = SubjectCursor {
             rule: &self.rule,
             times: &self.times,
             reading,
             history,
             now,
-            before: before.into_iter().peekable(),
-            after,
+            before: self.entries.iter().peekable(),
+            after: Vec::with_capacity(self.entries.len()),
         };
         match (self.rule.expression.first().fact.source, reading) {
             (FactSource::TargetUp | FactSource::LeftOut, _) => cursor.target(up),
@@ -328,7 +331,7 @@ impl RuleState {
                 PollReading::Complete(report) | PollReading::Partial(report),
             ) => cursor.groups(report),
         }
-        self.entries = cursor.end();
+        self.entries = Arc::new(cursor.end());
     }
 }
 
@@ -339,7 +342,7 @@ struct SubjectCursor<'w> {
     reading: PollReading<'w>,
     history: &'w TargetHistory,
     now: Duration,
-    before: std::iter::Peekable<std::vec::IntoIter<TrackedAlert>>,
+    before: std::iter::Peekable<std::slice::Iter<'w, TrackedAlert>>,
     after: Vec<TrackedAlert>,
 }
 
@@ -405,7 +408,7 @@ impl<'w> SubjectCursor<'w> {
 
     /// Returns the alert of a subject, if there is one. First it evaluates the alerts of earlier subjects, which the
     /// report does not contain.
-    fn known(&mut self, stream: Option<&Name>, group: Option<&Name>) -> Option<TrackedAlert> {
+    fn known(&mut self, stream: Option<&Name>, group: Option<&Name>) -> Option<&'w TrackedAlert> {
         loop {
             let next = &self.before.peek()?.subject;
             match (next.stream.as_ref(), next.group.as_ref()).cmp(&(stream, group)) {
@@ -439,10 +442,10 @@ impl<'w> SubjectCursor<'w> {
         self.put(known, evaluation, view);
     }
 
-    fn put(&mut self, known: TrackedAlert, evaluation: Evaluation, view: SubjectView<'_>) {
+    fn put(&mut self, known: &TrackedAlert, evaluation: Evaluation, view: SubjectView<'_>) {
         let phase = known.state.phase;
         let Some(state) = step(Some(known.state), evaluation, self.times, self.now) else { return };
-        let mut alert = TrackedAlert { state, ..known };
+        let mut alert = TrackedAlert { state, ..known.clone() };
         if matches!(evaluation, Evaluation::Holds(_)) {
             alert.held = held(view, self.now);
         }
@@ -474,7 +477,7 @@ impl<'w> SubjectCursor<'w> {
             };
             if let FactValue::Known(value) = value { Some(value) } else { None }
         };
-        resolved_reason::reason(expression, alert.held.as_deref(), view, &value)
+        resolved_reason::reason(expression, alert.held.as_ref(), view, &value)
     }
 
     fn end(mut self) -> Vec<TrackedAlert> {
@@ -494,9 +497,9 @@ fn stream_value(condition: &Condition, stream: &StreamReport, now: Duration) -> 
     }
 }
 
-fn held(view: SubjectView<'_>, now: Duration) -> Option<Box<HeldValues>> {
+fn held(view: SubjectView<'_>, now: Duration) -> Option<HeldValues> {
     match view {
-        SubjectView::Group(stream, group) => HeldValues::of(stream, group, now).map(Box::new),
+        SubjectView::Group(stream, group) => HeldValues::of(stream, group, now),
         _ => None,
     }
 }

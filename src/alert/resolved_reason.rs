@@ -11,6 +11,7 @@ use crate::diagnosis::{self, Diagnosis};
 use crate::format::units::{count, span};
 use redis_stream_core::name::Name;
 use redis_stream_core::wall_clock::ClockShift;
+use redis_stream_lag::compact::Micros;
 use redis_stream_lag::report::{
     GroupReport, GroupValues, GroupView, NewPosition, OldestPending, ReportedStream, Status, StreamReport,
     StreamValues,
@@ -42,9 +43,9 @@ pub(super) struct HeldValues {
     /// Shares its values with the report.
     stream: ReportedStream,
     /// The index of the group in it.
-    group: usize,
+    group: u32,
     /// Time of the evaluation, since the Unix epoch.
-    at: Duration,
+    at: Micros,
 }
 
 /// The knowledge about a subject when its alert resolves.
@@ -69,7 +70,7 @@ impl HeldValues {
             return Self::of(&fold.worst, fold.worst.group(&group.name)?, at);
         }
         let group = stream.groups.binary_search_by(|other| other.name.cmp(&group.name)).ok()?;
-        Some(Self { stream: stream.clone(), group, at })
+        Some(Self { stream: stream.clone(), group: u32::try_from(group).ok()?, at: at.into() })
     }
 
     /// Returns the key of the stream, if the alert is about its family.
@@ -78,16 +79,16 @@ impl HeldValues {
     }
 
     fn values(&self) -> Option<GroupView<'_>> {
-        self.stream.view(&self.stream.groups[self.group])
+        self.stream.view(self.stream.groups.get(usize::try_from(self.group).ok()?)?)
     }
 
     pub(super) fn shift_times(&mut self, shift: ClockShift) {
-        self.at = shift.apply(self.at);
+        self.at = shift.apply(self.at.get()).into();
     }
 
     /// Returns the diagnosis of the group as far as the expression is about it.
     pub(super) fn diagnosis(&self, expression: &Expression) -> Option<Diagnosis> {
-        let (values, at) = (self.values()?, self.at);
+        let (values, at) = (self.values()?, self.at.get());
         match Topic::of(expression) {
             Topic::Losses => Some(diagnosis::of_status(Status::Losing, values, at)),
             Topic::Pending => diagnosis::of_pending(values, at),

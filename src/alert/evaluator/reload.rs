@@ -39,21 +39,23 @@ impl Evaluator {
         self.history = before.history;
         for mut removed in before.removed {
             // An alert that has a rule again must not be sent as resolved.
-            removed.rule_state.entries.retain(|entry| {
-                let labels = removed.rule_state.rule.labels(&entry.subject.labels(&removed.target));
-                self.matching_rules(&removed.rule_state.rule.name, &entry.subject, &labels).next().is_none()
+            let (rule, target) = (Arc::clone(&removed.rule_state.rule), Arc::clone(&removed.target));
+            removed.rule_state.entries_mut().retain(|entry| {
+                let labels = rule.labels(&entry.subject.labels(&target));
+                self.matching_rules(&rule.name, &entry.subject, &labels).next().is_none()
             });
             self.removed.push(removed);
         }
         for RuleState { rule, entries, .. } in before.rules {
-            let orphaned = entries.into_iter().filter_map(|entry| {
+            let orphaned = Arc::unwrap_or_clone(entries).into_iter().filter_map(|entry| {
                 let labels = rule.labels(&entry.subject.labels(&before.target));
                 match self.move_alert(&rule.name, entry, &labels) {
                     Moved::Kept => None,
                     Moved::Orphaned(entry) => Some(entry).filter(|entry| entry.state.phase != Phase::Pending),
                 }
             });
-            let mut rule_state = RuleState { entries: orphaned.collect(), rule, times: Times::default() };
+            let entries = Arc::new(orphaned.collect());
+            let mut rule_state = RuleState { entries, rule, times: Times::default() };
             rule_state.resolve(RULE_REMOVED, now);
             let (target, settings) = (Arc::clone(&before.target), before.settings.clone());
             self.removed.push(RemovedRule { rule_state, target, settings });
@@ -75,9 +77,10 @@ impl Evaluator {
         let mut notifications = Vec::new();
         for RemovedRule { rule_state, target, settings } in &mut self.removed {
             rule_state.resolve(RULE_REMOVED, now);
-            for entry in &mut rule_state.entries {
+            let RuleState { rule, entries, .. } = rule_state;
+            for entry in Arc::make_mut(entries) {
                 if let Some(reason) = entry.state.needs_sending(now, InhibitionChange::Unchanged) {
-                    let alert = alert(&rule_state.rule, entry, target, settings, now);
+                    let alert = alert(rule, entry, target, settings, now);
                     notifications.push(Notification { alert: Arc::new(alert), reason });
                 }
             }
@@ -138,7 +141,7 @@ impl RuleState {
         match self.entries.binary_search_by(|other| other.subject.cmp(&entry.subject)) {
             Ok(_) => Some(entry),
             Err(at) => {
-                self.entries.insert(at, entry);
+                self.entries_mut().insert(at, entry);
                 None
             }
         }
@@ -146,7 +149,7 @@ impl RuleState {
 
     /// Resolves all alerts for a reason, and drops those that have been resolved for long enough.
     fn resolve(&mut self, reason: &str, now: Duration) {
-        let entries = std::mem::take(&mut self.entries).into_iter();
+        let entries = Arc::unwrap_or_clone(std::mem::take(&mut self.entries)).into_iter();
         let resolved = entries.filter_map(|alert| {
             let state = step(Some(alert.state), Evaluation::Clear, &Times::default(), now)?;
             let resolved_reason = match alert.state.phase {
@@ -155,7 +158,7 @@ impl RuleState {
             };
             Some(TrackedAlert { state, resolved_reason, ..alert })
         });
-        self.entries = resolved.collect();
+        self.entries = Arc::new(resolved.collect());
     }
 }
 
