@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::iter;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -101,9 +102,11 @@ impl TargetSeries {
     fn compress(&self, selection: &FamilySelection) -> Vec<Option<Segment>> {
         let mut compressor = Compressor::default();
         let mut segments = vec![None; FAMILIES.len()];
+        let streams = StreamLabels::of(&self.report);
         for (at, family) in selection.families() {
             let mut writer = compressor.begin();
-            write_samples(selection, family, self, &mut writer).expect("writing to a segment does not fail");
+            write_samples(selection, family, (self, &streams), &mut writer)
+                .expect("writing to a segment does not fail");
             segments[at] = (!writer.is_empty()).then(|| writer.finish());
         }
         segments
@@ -151,11 +154,12 @@ pub fn write_plain(
     own: &[u8],
     out: &mut dyn Write,
 ) -> io::Result<()> {
+    let streams: Vec<_> = targets.iter().map(|target| StreamLabels::of(&target.report)).collect();
     for (_, family) in selection.families() {
         let header = header(family);
         let mut out = AfterHeader { header: Some(&header), out };
-        for target in targets {
-            write_samples(selection, family, target, &mut out)?;
+        for (target, streams) in targets.iter().zip(&streams) {
+            write_samples(selection, family, (target, streams), &mut out)?;
         }
     }
     for (at, (_, header)) in alerts::FAMILIES.iter().enumerate() {
@@ -186,17 +190,45 @@ impl Write for AfterHeader<'_> {
     }
 }
 
+/// The label `stream` of each stream of a report, in its order, with a comma before it. One text: to look up the names in
+/// memory for each family would take longer than to write the samples.
+struct StreamLabels {
+    text: Vec<u8>,
+    /// The end of each label in it.
+    ends: Vec<usize>,
+}
+
+impl StreamLabels {
+    fn of(report: &Report) -> Self {
+        let (mut text, mut label) = (Vec::new(), Vec::new());
+        let mut ends = Vec::with_capacity(report.streams.len());
+        for stream in &report.streams {
+            write_label("stream", &stream.key.text(), &mut label);
+            text.push(b',');
+            text.append(&mut label);
+            ends.push(text.len());
+        }
+        Self { text, ends }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, end)| &self.text[begin..*end])
+    }
+}
+
 fn write_samples(
     selection: &FamilySelection,
     family: &Family,
-    target: &TargetSeries,
+    (target, streams): (&TargetSeries, &StreamLabels),
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let mut lines = SampleWriter::new(family, &target.labels);
-    for stream in &target.report.streams {
+    for (stream, label) in target.report.streams.iter().zip(streams.iter()) {
+        lines.begin(label);
         match family.source {
-            ValueSource::StreamUp => lines.stream(stream, ValueReading::stream_up(stream)),
-            ValueSource::Stream(read) => lines.stream(stream, ValueReading::of_stream(stream, read)),
+            ValueSource::StreamUp => lines.stream(ValueReading::stream_up(stream)),
+            ValueSource::Stream(read) => lines.stream(ValueReading::of_stream(stream, read)),
             ValueSource::GroupUp => lines.groups(stream, ValueReading::group_up),
             ValueSource::Group(read) => {
                 lines.groups(stream, |group| ValueReading::of_group(stream, group, read));
@@ -232,14 +264,12 @@ impl<'a> SampleWriter<'a> {
         Self { labels, common: prefix.len(), prefix, text: Vec::new() }
     }
 
-    fn stream(&mut self, stream: &StreamReport, reading: ValueReading) {
+    fn stream(&mut self, reading: ValueReading) {
         let ValueReading::Known(number) = reading else { return };
-        self.begin(stream);
         self.sample(number);
     }
 
     fn groups(&mut self, stream: &StreamReport, read: impl Fn(&GroupReport) -> ValueReading) {
-        self.begin(stream);
         let stream_labels = self.prefix.len();
         for group in &stream.groups {
             let ValueReading::Known(number) = read(group) else { continue };
@@ -271,7 +301,6 @@ impl<'a> SampleWriter<'a> {
         stream: &StreamReport,
         numbers: impl Fn(&GroupReport) -> [Option<u64>; Status::ALL.len()],
     ) {
-        self.begin(stream);
         let stream_labels = self.prefix.len();
         for group in &stream.groups {
             self.prefix.truncate(stream_labels);
@@ -289,14 +318,12 @@ impl<'a> SampleWriter<'a> {
     fn holder(&mut self, stream: &StreamReport) {
         let trim = stream.values.as_ref().and_then(|values| values.safe_trim.as_ref());
         let Some(holder) = trim.and_then(|trim| trim.holder.as_ref()) else { return };
-        self.begin(stream);
         write_label("group", &holder.group.text(), &mut self.prefix);
         self.sample(Number::Count(1));
     }
 
     fn changes(&mut self, stream: &StreamReport) {
         let Some(values) = &stream.values else { return };
-        self.begin(stream);
         let stream_labels = self.prefix.len();
         for (change, count) in values.seldom.group_changes.by_change() {
             self.prefix.truncate(stream_labels);
@@ -311,7 +338,6 @@ impl<'a> SampleWriter<'a> {
         max_idle: Duration,
         read: fn(ConsumerView<'_>) -> ValueReading,
     ) {
-        self.begin(stream);
         let stream_labels = self.prefix.len();
         for group in &stream.groups {
             self.prefix.truncate(stream_labels);
@@ -329,9 +355,10 @@ impl<'a> SampleWriter<'a> {
         }
     }
 
-    fn begin(&mut self, stream: &StreamReport) {
+    /// Begins the lines of a stream.
+    fn begin(&mut self, label: &[u8]) {
         self.prefix.truncate(self.common);
-        write_label("stream", &stream.key.text(), &mut self.prefix);
+        self.prefix.extend_from_slice(label);
     }
 
     fn sample(&mut self, number: Number) {
