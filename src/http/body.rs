@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::{debug, warn};
 
 /// Size of the chunks of a streamed body.
-const CHUNK_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 128 * 1024;
 
 /// Chunks of a streamed body that wait for the client: the next is rendered while one is sent.
 const CHUNKS_AHEAD: usize = 2;
@@ -207,7 +207,7 @@ mod tests {
         let frames = Frames::new(Body::stream(|out| (0..100_000).try_for_each(|_| out.write_all(b"abc"))));
         let sent = chunks(frames).await.unwrap();
         let lengths: Vec<_> = sent.iter().map(Bytes::len).collect();
-        assert_eq!(lengths, [CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, 300_000 - 4 * CHUNK_BYTES]);
+        assert_eq!(lengths, [CHUNK_BYTES, CHUNK_BYTES, 300_000 - 2 * CHUNK_BYTES]);
         assert_eq!(sent.concat(), b"abc".repeat(100_000));
     }
 
