@@ -27,6 +27,11 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Returns true if no entry may be read any more to count lags.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.entries == 0 || self.payload_bytes == 0
+    }
+
     /// Takes the entries that the next command may read to count lags: at most `wanted`, each of `entry_bytes`. Returns
     /// their number, or `None` if the budget is used up.
     pub fn take_chunk(&mut self, wanted: u32, entry_bytes: u64) -> Option<u32> {

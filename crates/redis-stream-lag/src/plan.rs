@@ -311,7 +311,7 @@ impl QuestionPlan {
     /// Asks for one chunk for each unfinished scan. If the budget does not reach for all of them, the next poll starts
     /// with the first scan that was left out, so that all get their turn.
     fn ask_for_scans(&mut self, poll: &mut PollState<'_>) {
-        if self.is_full() {
+        if self.is_full() || poll.budget.is_spent() {
             return;
         }
         let streams = &poll.streams;
