@@ -221,18 +221,25 @@ impl StreamRegistry {
     /// Notes keys that SCAN found. Returns the keys that the limit might leave out: the caller is to ask whether these
     /// have groups, and to pass those that have to [`found_groups`](Self::found_groups).
     pub(super) fn found(&mut self, keys: Vec<Name>) -> Vec<Name> {
-        let mut unknown = Vec::new();
-        let places = self.places();
-        // If there are many more keys than may be asked in a turn, each turn asks another part of them.
-        let parts = self.left_out.div_ceil(PROBES_PER_TURN).max(1);
+        let mut untracked = Vec::new();
         for key in keys {
             if !self.is_ours(&key) || selection::rule_for(&self.rules, key.as_bytes()).is_none() {
                 continue;
             }
-            if self.position(&key).is_ok() {
-                self.seen.insert(key);
-                continue;
+            match self.position(&key) {
+                Ok(_) => drop(self.seen.insert(key)),
+                Err(_) => untracked.push(key),
             }
+        }
+        // Usually every key is tracked.
+        if untracked.is_empty() {
+            return Vec::new();
+        }
+        let mut unknown = Vec::new();
+        let places = self.places();
+        // If there are many more keys than may be asked in a turn, each turn asks another part of them.
+        let parts = self.left_out.div_ceil(PROBES_PER_TURN).max(1);
+        for key in untracked {
             if self.with_groups.contains(&key)
                 || self.spare.contains(&key)
                 || !self.candidates.insert(key.clone())
