@@ -1,7 +1,7 @@
-//! The state file: pending and firing alerts over a restart, and the notification log of receivers that need one. So `for`
-//! keeps counting, no alert is sent again as new, and each that a receiver knows to fire is resolved. Also what is
-//! known of groups by their histories: the pauses that they usually make, so that a batch job is not taken for a dead
-//! group, and since when a condition holds; and the history and events that pages show. Written atomically.
+//! The state file, which keeps over a restart: pending and firing alerts, so that `for` keeps counting; the
+//! notification log, so that no alert is sent again as new, and receivers are notified when an alert that they know
+//! resolves; the learned pauses of groups, so that a batch job does not look abandoned; the times since which
+//! conditions hold; and the history and events that pages show. Written atomically.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

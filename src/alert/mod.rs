@@ -23,8 +23,9 @@
 //! | [`link`] | links to the exporter's pages |
 //! | [`web_link`] | links to other tools, with placeholders |
 //!
-//! **A fact is known, unknown or gone.** Unknown (the target or the stream could not be read, or the value cannot
-//! be known) keeps the state of an alert; gone (the subject is absent from a complete reading) clears it.
+//! **A fact is known, unknown or gone.** While a fact is unknown (the target or the stream could not be read, or the
+//! value cannot be derived), the alert keeps its state; when its subject is gone (absent from a complete reading),
+//! the alert clears.
 
 pub mod active;
 pub mod capabilities;

@@ -1,5 +1,5 @@
-//! The terminal: groups as a table, a view of them that is redrawn, pending entries, and dead letters. Pure except for [`screen`]:
-//! everything is made of the types that are also written as JSON.
+//! Output for terminals: tables of groups, pending entries and dead letters, and the screen of `status --watch`. Pure
+//! except for [`screen`]; the input types are those that are also written as JSON.
 //!
 //! Names from Redis may contain anything. All text goes through [`printable`](crate::format::unicode::printable) before it reaches a terminal.
 

@@ -1,4 +1,5 @@
-//! Programs that this one starts: found and checked before they are needed, and ended with all that they started.
+//! Child processes: their program is found and checked before it is needed, and they are ended with all processes
+//! that they started.
 
 use std::borrow::Cow;
 use std::env;

@@ -1,5 +1,5 @@
-//! Keeps passwords out of logs and messages: a type for known secrets, a filter for quoted user input that may contain
-//! one, and a filter for texts of servers, which may repeat one.
+//! Keeps passwords out of logs and messages: a type for known secrets, a filter for quoted user input that may
+//! contain one, and a filter for texts that a server sends, which may repeat one.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};

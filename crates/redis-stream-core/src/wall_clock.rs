@@ -1,4 +1,4 @@
-//! Tells a wall clock that was set from time that passed, by a monotonic clock.
+//! Detects that the wall clock was set, by comparing it with a monotonic clock.
 
 use std::time::{Duration, Instant};
 

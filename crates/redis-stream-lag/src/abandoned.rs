@@ -1,4 +1,5 @@
-//! Groups that have been abandoned for a day: nothing reads for them any more, and they keep their streams from being trimmed.
+//! Finds groups that have been abandoned for a day: no consumer reads for them, and entries that they need cannot be
+//! trimmed.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Counts what XINFO does not show of the pending entries list (PEL) of a group: a census reads all of it, in pages.
 //!
-//! Pages are paid from a budget of each poll, and groups take turns: the one that was not served for the longest time
-//! is next. A pass over a long list takes many polls; its result is published when it ends, so its pages are read
-//! [after the report](crate::later_pages). A list of which the consumers prove that it did not change is not read again, see
+//! Pages are paid from a budget of each poll, and groups take turns: the group whose last turn is the longest ago is
+//! next. A pass over a long list takes many polls; its result is published when it ends, so its pages are read [after
+//! the report](crate::later_pages). A list is not read again while its consumers prove that it has not changed: see
 //! [`pending_cache`](crate::pending_cache).
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! The growth of the number of consumers of a group over a day: a program that makes a new name at each start leaks consumers.
+//! The growth of the number of consumers of a group over a day: a program that chooses a new consumer name at each
+//! start and deletes none makes it grow.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Folds the streams of a family into the report of one stream, whose key is the name of the family.
 //!
-//! Values are folded as their rows in the exporter's table of values state, those of groups by
-//! `GroupValues::of_family`; counters keep the sum of streams that are gone. While one stream cannot be read, nothing is
-//! known of the family: what the others have could make an alert seem resolved.
+//! The exporter's table of values states for each value how it is folded; `GroupValues::of_family` folds those of
+//! groups. Counters include streams that are gone. While one stream cannot be read, all values of the family are
+//! unknown, since values of the other streams alone could make an alert look resolved.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,12 +1,13 @@
-//! Counts the entries that a group was delivered and has acknowledged, and measures how fast entries come and go.
+//! Counts the entries that were delivered to a group and that it has acknowledged, and measures the rates at which
+//! entries are added and delivered.
 //!
-//! Every entry ever added is ahead of a group, or it is not: then it was delivered, or removed before that. So the growth
-//! of *entries-added − lag*, less what the group is known to have lost, is what it was delivered; and that, less the
-//! growth of its pending entries list (PEL), is what it has acknowledged. A reading without an exact lag shows nothing,
-//! and the next one makes up for it.
+//! Every entry ever added is either above the group's position, and counts as lag, or was delivered, or was lost. So
+//! the number of delivered entries grows by the growth of *entries-added − lag* minus the known losses, and the
+//! number of acknowledged entries by that minus the growth of the pending entries list (PEL). A reading without an
+//! exact lag adds nothing; the next reading with one adds what is missing.
 //!
-//! While trimming overtakes a group, most of what it loses may be lost unseen, between two readings. Then the estimated
-//! share is subtracted; and until there is an estimate, a reading in which the group has moved shows nothing.
+//! While trimming overtakes a group, most losses may be unseen, between two readings. Then the estimated share is
+//! subtracted; until there is an estimate, a reading in which the group has moved adds nothing.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Notices groups that were created, destroyed, or destroyed and created again.
 //!
-//! A group is known by its name. One that was destroyed and created again between two readings has the same name, but
-//! none of its consumers or pending entries, and either a lower position or no entries-read, which a new group lacks.
-//! XGROUP SETID leaves consumers and pending entries as they are.
+//! A group that was destroyed and created again between two readings has the same name. It is recognized because all
+//! its consumers and pending entries are gone, and its position is lower or it has lost its entries-read. XGROUP
+//! SETID leaves consumers and pending entries as they are.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Finds the group that needs the oldest entry of a stream, and the ID below which no group needs anything.
 //!
-//! A group needs what it was not delivered, and what it was delivered and has not acknowledged. The result is known only
-//! if that is known of every group of the stream, those that are not reported included: what is printed from it is a
-//! command that trims.
+//! A group needs the entries above its last-delivered-id, and its pending entries. The result is known only if both
+//! are known for every group of the stream, including groups that are not reported, since it becomes a command that
+//! trims the stream.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! Counts entries that were removed from the stream before they were delivered to a group.
 //!
 //! Every entry has a *rank*: the number of entries ever added up to and including it. If no entry above the first one
-//! was deleted, all entries with a rank up to entries-added − length are gone. A group that stands at a lower rank has
-//! not been delivered the entries in between and never will be. What was counted once is not counted again: a
-//! watermark holds the rank up to which losses were counted.
+//! was deleted, all entries with a rank up to entries-added − length are gone. A group whose position has a lower
+//! rank has lost the entries in between: they will never be delivered to it. A watermark, the rank up to which losses
+//! were counted, prevents that a loss is counted twice.
 //!
 //! The rank of a group's position is known
 //!
@@ -13,15 +13,16 @@
 //!   trimming (Redis 8.0, Valkey 8.1). Older servers count deliveries only. There, entries-added − entries-read − lag
 //!   is the number of entries that the group ever missed, and its growth is what was lost.
 //!
-//! The result is a minimum: of two readings, the second does not show what the group lost and then read past.
+//! The result is a minimum: entries that the group lost and then read past between two readings are not seen.
 //!
 //! A loss may be spurious, because the numbers come from two commands: an entry that is read, acknowledged and deleted
 //! between the two looks the same as a lost one. So a loss counts only once it is confirmed: by an atomic reading (XINFO
 //! STREAM FULL), or by a second reading of the group's position, taken after the stream was read, that shows the
 //! group where it stood.
 //!
-//! A group that reads often loses and reads past most entries unseen. That it loses is visible from its position: it
-//! stands before or at the first entry while trimming goes on, again and again, and never has most of the stream behind it.
+//! If a group reads often, most of its losses are not seen. That it loses entries still shows in its position: while
+//! trimming goes on, it is before or at the first entry in one reading after another, and never has most of the
+//! stream behind it.
 
 use crate::compact::{CompactId, Count, MostlyDefault};
 use crate::from_bounds;

@@ -1,15 +1,16 @@
 //! Estimates the share of the entries added to a stream that a group loses.
 //!
-//! The *front* of a group is the higher of two ranks: that of its position, and that which trimming has reached. All
-//! that the front passes was delivered or lost. Where the server counts lost entries by itself, both are known.
-//! Elsewhere the deliveries are estimated from pairs of readings so close together that the group read once between
-//! them at most. Such a read was delivered what lies between the rank that trimming had reached at that time and the new
-//! position. If trimming did not advance in the interval, that is exact; else it has bounds, and the read is assumed to
-//! be as large as those that are known exactly.
+//! The *front* of a group is the higher of two ranks: that of its position, and that which trimming has reached.
+//! Every entry that the front passes was either delivered or lost. Where the server itself counts lost entries, both
+//! numbers are known. Elsewhere the deliveries are estimated from pairs of readings that are so close together that
+//! the group read at most once between them. Such a read returned the entries between the rank that trimming had
+//! reached at that time and the new position. If trimming did not advance in the interval, their number is exact;
+//! otherwise only its bounds are known, and the read is assumed to be as large as those that are known exactly.
 //!
-//! Readings that are far apart see slow groups well, and hide the reads of fast ones. So intervals are collected by
-//! their length, and only those lengths are used at which few intervals hold reads of unknown size. Their length is that
-//! by the node's clock: a reply that this program is late to process makes the next interval look shorter than it was.
+//! A long interval between two readings shows the reads of slow groups, but may hide several reads of a fast one. So
+//! intervals are collected by their length, and only those lengths are used at which few intervals contain reads of
+//! unknown size. The length is measured by the node's clock: by the local clock, a reply that is processed late would
+//! make the next interval look too short.
 
 use std::time::Duration;
 

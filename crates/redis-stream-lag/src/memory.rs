@@ -1,7 +1,8 @@
 //! Asks for the memory that streams take, at a slow pace.
 //!
-//! MEMORY USAGE walks all groups and consumers of a stream on Redis up to 8.2, however few samples it takes. So the
-//! lines of a poll are bounded, and a stream with more of them than that is not asked.
+//! On Redis up to 8.2, MEMORY USAGE walks all groups and consumers of a stream, whatever the number of samples. So
+//! the number of groups and consumers that one poll may ask about is bounded, and a stream with more of them is never
+//! asked about.
 
 use crate::snapshot::StreamInfo;
 

@@ -1,4 +1,4 @@
-//! Random numbers for tests of folds: small, and many not known.
+//! Random values for tests of folds: small numbers, of which many are unknown.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Tells trims that can overtake a group from trims that stop at the slowest one.
+//! Distinguishes trims that can overtake a group from trims that stop at the slowest group.
 //!
 //! `lag / length` shows how close a group is to losing entries only if trimming does not wait for it. XTRIM MINID up to
 //! the last-delivered-id of the slowest group and trims with ACKED do wait. So the ratio is reported only once a trim

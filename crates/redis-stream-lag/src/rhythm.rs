@@ -1,8 +1,8 @@
-//! The rhythm of a group: the longest pause between two deliveries that it makes while entries wait.
+//! Learns the longest regular pause of a group: the time between two deliveries while entries wait.
 //!
 //! A batch job that reads everything every half hour is healthy, although entries wait and no consumer is active most
-//! of the time. A pause counts once the group has caught up after it, so one that an outage ended with a backlog that
-//! stays is not taken for a habit.
+//! of the time. A pause is learned only if the group catches up after it, so an outage that leaves a backlog does not
+//! count.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Questions that are asked seldom, each in its turn: those that were asked longest ago come first.
+//! Schedules questions that are asked rarely: those that were asked the longest ago come first.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The time for which a stream needs no derivation.
+//! The time until which a stream needs no derivation, because nothing but its ages can change before.
 
 use std::time::Duration;
 
@@ -34,8 +34,9 @@ impl Settled {
         (self.derived_at.0.get(), self.derived_at.1.get())
     }
 
-    /// Returns true if a reading at `now` needs no derivation, if it and all since the last derivation repeat the reading
-    /// that was derived. `confirmed_at` is the last of them. Times are by the clocks of the caller and of the node.
+    /// Returns true if a reading at this time needs no derivation, provided that it and all readings since the last
+    /// derivation repeat the reading that was derived. `confirmed_at` is the time of the last of these readings.
+    /// Times are by the clocks of the caller and of the node.
     #[must_use]
     pub fn holds_at(&self, (at, time): (Duration, Duration), confirmed_at: (Duration, Duration)) -> bool {
         // Without readings for as long as that, what held before and holds now may not have held in between.

@@ -1,8 +1,8 @@
-//! Finds streams that need no derivation: nothing but ages has changed for more than a window, and time alone changes
-//! nothing before a known time.
+//! Finds streams that need no derivation, because nothing but their ages has changed for more than a window, and no
+//! condition can change before a known time.
 //!
-//! Most streams of a large server are like that. While a reading repeats the one before, the last report of such a stream
-//! is shown again. It is derived again once a reading differs, and at the latest within a window.
+//! Most streams of a large server are idle like that. Their last report is shown again, with new ages, until a
+//! reading differs from the one before, and for at most a window.
 
 use std::time::Duration;
 

@@ -81,7 +81,7 @@ impl StreamReading {
     }
 }
 
-/// Limit of the consumers that are reported of a group. In a group with more, those count that are live.
+/// Limit of the consumers that are reported of a group. Only live consumers count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsumerLimit {
     /// Maximum number of consumers.
@@ -97,7 +97,7 @@ impl ConsumerLimit {
         consumer.pending > 0 || Duration::from_millis(consumer.idle_ms) <= self.max_idle
     }
 
-    /// Returns the number of consumers that are not reported, if there are too many: all live ones.
+    /// Returns the number of live consumers that are not reported: all of them if they exceed the limit, otherwise 0.
     #[must_use]
     pub fn left_out(&self, consumers: &[ConsumerInfo]) -> usize {
         let live = consumers.iter().filter(|consumer| self.is_live(consumer)).count();
@@ -112,9 +112,9 @@ pub enum ReadOutcome {
     Read(Box<StreamInfo>),
     /// The stream was read, and a [`Derivation`](crate::derivation::Derivation) has taken what was read.
     Taken,
-    /// The stream was read, and the replies repeat those before but for ages, which have grown by the time between.
-    /// Allowed only where the stream is [settled](crate::state::LagState::settled). The values of the previous report
-    /// stay valid, and ages grow.
+    /// The stream was read, and the replies equal those of the reading before, apart from ages, which have grown by
+    /// the time in between. Allowed only where the stream is [settled](crate::state::LagState::settled). The values
+    /// of the previous report stay valid, and ages grow.
     Unchanged {
         /// The node's clock just before the stream was read, since the Unix epoch.
         time: Duration,

@@ -1,5 +1,5 @@
-//! Values at points in time, in little memory where they repeat: most groups of a large server show the same values for
-//! a whole window.
+//! A time series of values that needs little memory while they repeat: most groups of a large server have the same
+//! values for a whole window.
 
 use std::time::Duration;
 

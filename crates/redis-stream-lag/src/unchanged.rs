@@ -1,8 +1,9 @@
-//! Finds out whether a stream's values are those of the report before but for ages, so that two reports share them.
+//! Finds out whether a stream's values equal those of the report before, apart from ages, so that both reports can
+//! share them.
 //!
-//! An age grows by the time between the readings. Ages that the server reports, or that count by the caller's clock, miss
-//! that by a little. They are compared with the reading that the values were derived from, so that what they miss does not
-//! add up.
+//! An age grows by the time between the readings, but ages that the server reports, or that are measured by the
+//! caller's clock, differ from that by a little. So they are compared with the reading from which the shared values
+//! were derived: small differences do not add up.
 
 use crate::group_values::{ButFor, Readings, TOLERANCE};
 use crate::report::{ConsumerReport, GroupReport, StreamReport};

@@ -1,5 +1,5 @@
-//! A circuit breaker: it opens when different entries fail one after the other and none succeeds, since then the cause is
-//! the handler or what it depends on, and no entry. Pure: time and randomness are parameters.
+//! A circuit breaker: it opens when different entries fail one after the other and none succeeds, since then the
+//! cause is the handler, or a service that it depends on, and not an entry. Pure: time and randomness are parameters.
 
 use std::collections::{BTreeMap, BTreeSet};
 

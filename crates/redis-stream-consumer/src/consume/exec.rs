@@ -15,8 +15,8 @@
 //! | cannot be started, exits with 126 or 127 as a shell does then, or ends by SIGHUP, SIGINT or SIGTERM | the same |
 //! | exits with another code, takes too long, ends by another signal | is retried, and the delivery counts |
 //!
-//! SIGKILL counts, since an entry for which the program always runs out of memory must come to an end; a shortage that
-//! hits all entries opens the circuit breaker instead.
+//! After SIGKILL the delivery counts, so that an entry for which the program always runs out of memory ends as a dead
+//! letter. If memory is short for all entries, the circuit breaker opens instead.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;

@@ -1,9 +1,8 @@
 //! Evaluates the conditions of a group from its history over a window, without thresholds.
 //!
-//! Each rule is a function over a history, and none depends on another, so that a condition does not end because a worse
-//! one begins. The model is Burrow's evaluator, with three differences: a single dip does not clear a growing lag, a
-//! pause that a group makes again and again is not taken for its death, and a lag that rises and falls without a trend is
-//! ok.
+//! Each rule is a function over a history, and none depends on another, so that a condition does not end because a
+//! worse one begins. The model is Burrow's evaluator, with three differences: a single dip does not clear a growing
+//! lag, a regular pause does not make a group look abandoned, and a lag that rises and falls without a trend is ok.
 
 use std::time::Duration;
 
