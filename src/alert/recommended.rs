@@ -45,7 +45,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "critical",
         inhibition: None,
         summary: "{{ $labels.target }} cannot be polled",
-        description: "For 2 minutes no poll of {{ $labels.target }} has succeeded, so nothing is known of its streams. Is the server up, and reachable from streamgauge? The log of streamgauge, and streamgauge_poll_errors_total by reason, say why (connect, auth, role, loading).",
+        description: "For 2 minutes no poll of {{ $labels.target }} has succeeded, so the state of its streams is unknown. Is the server up, and reachable from streamgauge? The log of streamgauge and streamgauge_poll_errors_total (by reason: connect, auth, role, loading) show why.",
     },
     BuiltInRule {
         name: "RedisStreamMissing",
@@ -54,7 +54,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "warning",
         inhibition: None,
         summary: "Stream {{ $labels.stream }} on {{ $labels.target }} cannot be read",
-        description: "The key {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) is missing, is no stream, or may not be read. Was it deleted or renamed, has no producer created it yet, or does the ACL of streamgauge leave it out? If it is not wanted any more, take it out of the configuration.",
+        description: "The key {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) is missing, is not a stream, or access to it is denied. Was it deleted or renamed, has no producer created it yet, or does the ACL of streamgauge exclude it? If it is no longer needed, remove it from the configuration.",
     },
     BuiltInRule {
         name: "RedisStreamGroupMissing",
@@ -63,7 +63,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "warning",
         inhibition: None,
         summary: "Stream {{ $labels.stream }} on {{ $labels.target }} has no group {{ $labels.group }}",
-        description: "The consumer group {{ $labels.group }} is configured, and the stream {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) does not have it: its consumers get NOGROUP. Was the stream deleted and created again? XGROUP CREATE creates the group; begin at 0, or at the last ID that was processed, not at $, or what came meanwhile is skipped.",
+        description: "The consumer group {{ $labels.group }} is configured by name, but does not exist in the stream {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}): its consumers get NOGROUP. Was the stream deleted and created again? XGROUP CREATE creates the group, at the last ID that was processed or at 0. Do not use $, which skips the entries added in the meantime.",
     },
     BuiltInRule {
         name: "RedisStreamGroupStalled",
@@ -81,7 +81,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "warning",
         inhibition: Some(inhibition::SOURCE),
         summary: "No consumer reads group {{ $labels.group }} of {{ $labels.stream }}: at least {{ $value | humanize }} entries wait",
-        description: "At least {{ $value | humanize }} entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), and {{ $labels.group }} has no consumer, or none that gave a sign of life. Are the consumers deployed, scaled to zero, or unable to connect? If the group is not wanted any more, XGROUP DESTROY removes it.",
+        description: "At least {{ $value | humanize }} entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), and {{ $labels.group }} has no consumer, or none that gave a sign of life. Are the consumers deployed, scaled to zero, or unable to connect? If the group is no longer needed, XGROUP DESTROY removes it.",
     },
     BuiltInRule {
         name: "RedisStreamGroupNoConsumers",
@@ -90,7 +90,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "critical",
         inhibition: Some(inhibition::SOURCE),
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} has no consumer: at least {{ $value | humanize }} entries wait",
-        description: "For 10 minutes {{ $labels.group }} has had no consumer at all, and at least {{ $value | humanize }} entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}). Are the consumers deployed, and do they read this group? If the group is not wanted any more, XGROUP DESTROY removes it.",
+        description: "For 10 minutes {{ $labels.group }} has had no consumer at all, and at least {{ $value | humanize }} entries wait in {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}). Are the consumers deployed, and do they read this group? If the group is no longer needed, XGROUP DESTROY removes it.",
     },
     BuiltInRule {
         name: "RedisStreamGroupFallingBehind",
@@ -100,7 +100,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "warning",
         inhibition: Some(inhibition::TARGET),
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} is {{ $value | humanizeDuration }} behind",
-        description: "The oldest entry that {{ $labels.group }} has not been delivered is {{ $value | humanizeDuration }} old ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Is it catching up (redis_stream_group_lag falls), or are there too few consumers, or slow ones? Compare the rate of redis_stream_entries_added_total with that of redis_stream_group_entries_read.",
+        description: "The oldest entry that was not yet delivered to {{ $labels.group }} is {{ $value | humanizeDuration }} old ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Is it catching up (redis_stream_group_lag falls), or are there too few consumers, or slow ones? Compare the rate of redis_stream_entries_added_total with that of redis_stream_group_entries_read.",
     },
     BuiltInRule {
         name: "RedisStreamGroupLagging",
@@ -122,7 +122,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "critical",
         inhibition: Some(inhibition::SOURCE),
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} loses entries: at least {{ $value | humanize }} so far",
-        description: "Entries are trimmed or deleted from {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) before {{ $labels.group }} gets them: at least {{ $value | humanize }} since streamgauge started, the last of them in the last 5 minutes. They are gone from Redis; get them from where they came from. Raise MAXLEN or the age that MINID trims at, or make the group faster; if no consumer reads for it any more, XGROUP DESTROY removes the group.",
+        description: "Entries are trimmed or deleted from {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) before {{ $labels.group }} gets them: at least {{ $value | humanize }} since streamgauge started, the last of them in the last 5 minutes. They are gone from Redis; recover them from their source. Raise MAXLEN or the age that MINID trims at, or make the group faster. If the group is no longer needed, XGROUP DESTROY removes it.",
     },
     BuiltInRule {
         name: "RedisStreamPendingStuck",
@@ -135,7 +135,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "warning",
         inhibition: None,
         summary: "Group {{ $labels.group }} of {{ $labels.stream }}: an unacknowledged entry was not delivered again for more than 10 minutes",
-        description: "An entry that was delivered to {{ $labels.group }} and not acknowledged has not been delivered again for more than 10 minutes ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Its consumer is gone, hangs, or forgets to XACK; or it was given back by XNACK and no consumer takes it. XPENDING shows whose it is; XAUTOCLAIM hands it to another consumer.",
+        description: "A pending entry of {{ $labels.group }} (delivered, not acknowledged) has not been delivered again for more than 10 minutes ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Its consumer is gone, hangs, or does not send XACK; or the entry was given back by XNACK and no consumer claims it. XPENDING shows its consumer; XAUTOCLAIM claims it for another one.",
     },
     BuiltInRule {
         name: "RedisStreamPendingRedelivered",
@@ -144,7 +144,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "warning",
         inhibition: None,
         summary: "An entry of {{ $labels.stream }} fails again and again in group {{ $labels.group }}: {{ $value | humanize }} deliveries",
-        description: "A pending entry of {{ $labels.group }} was delivered {{ $value | humanize }} times and never acknowledged ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). It is likely one that no consumer can process. XPENDING gives its ID and XRANGE its fields; put it aside and XACK it, and see what the consumers' logs say of it.",
+        description: "A pending entry of {{ $labels.group }} was delivered {{ $value | humanize }} times and never acknowledged ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). It is probably an entry that no consumer can process. XPENDING shows its ID, XRANGE its fields, and the consumers' logs why it fails. Add it to another stream, then XACK it.",
     },
     BuiltInRule {
         name: DEAD_LETTERS,
@@ -154,7 +154,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "warning",
         inhibition: None,
         summary: "Dead letters are added to {{ $labels.stream }}: {{ $value | humanize }} are there",
-        description: "In the last 5 minutes an entry was given up and put into the dead-letter stream {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), which has {{ $value | humanize }} entries. streamgauge dead-letters list shows why; once the cause is repaired, streamgauge dead-letters replay puts them back. Keys of other dead-letter streams are named under alerts.dead_letters.",
+        description: "In the last 5 minutes a consumer gave up an entry and moved it to the dead-letter stream {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}), which has {{ $value | humanize }} entries. `streamgauge dead-letters list` shows why; once the cause is repaired, `streamgauge dead-letters replay` puts them back. alerts.dead_letters selects the dead-letter streams.",
     },
     BuiltInRule {
         name: "RedisStreamRetentionNearlyUsed",
@@ -167,7 +167,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "warning",
         inhibition: None,
         summary: "Group {{ $labels.group }} of {{ $labels.stream }} is about to lose entries: {{ $value | humanizePercentage }} of the stream is not delivered",
-        description: "What {{ $labels.group }} has still to read is {{ $value | humanizePercentage }} of all that {{ $labels.stream }} keeps ({{ $labels.target }}, {{ $labels.db }}): at 100% the next trim removes entries that the group has not been delivered. Below 80%, this alert fires if that is less than 30 minutes away at the present pace of trimming (redis_stream_group_seconds_to_loss) and the group does not keep up. Make the group faster, or raise MAXLEN or the age that MINID trims at, before that.",
+        description: "{{ $value | humanizePercentage }} of the entries that {{ $labels.stream }} keeps ({{ $labels.target }}, {{ $labels.db }}) were not yet delivered to {{ $labels.group }}: at 100% the next trim removes some of them. Below 80%, this alert fires if the group does not keep up and trimming reaches it in less than 30 minutes (redis_stream_group_seconds_to_loss). Make the group faster, or raise MAXLEN or the age that MINID trims at, before that.",
     },
     BuiltInRule {
         name: "RedisStreamGroupGone",
@@ -175,8 +175,8 @@ const BUILT_IN: &[BuiltInRule] = &[
         minutes: 0,
         severity: "warning",
         inhibition: None,
-        summary: "Group {{ $labels.group }} of {{ $labels.stream }}, which was read, is gone",
-        description: "The group {{ $labels.group }} of {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) was delivered entries within the last hour, and was destroyed since, or deleted with its stream: its consumers get NOGROUP. If that was not intended, XGROUP CREATE creates it again, with MKSTREAM the stream too; begin at the last ID that was processed. This alert ends after an hour, or when the group is back.",
+        summary: "Group {{ $labels.group }} of {{ $labels.stream }}, which read entries in the last hour, is gone",
+        description: "The group {{ $labels.group }} of {{ $labels.stream }} ({{ $labels.target }}, {{ $labels.db }}) read entries within the last hour, and was then destroyed, or deleted with its stream: its consumers get NOGROUP. If that was not intended, XGROUP CREATE creates it again (with MKSTREAM the stream too), at the last ID that was processed. This alert ends after an hour, or when the group is back.",
     },
     BuiltInRule {
         name: "StreamgaugeLimited",
@@ -185,7 +185,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "warning",
         inhibition: None,
         summary: "streamgauge leaves out streams, groups or consumers of {{ $labels.target }}",
-        description: "A limit of {{ $labels.target }} leaves out {{ $value | humanize }} of its streams, groups or consumers: streamgauge_limited shows which kind. They have no series, and no alert about them can fire. Raise targets[].limits, or narrow targets[].streams to those that matter.",
+        description: "A limit of {{ $labels.target }} leaves out {{ $value | humanize }} of its streams, groups or consumers: streamgauge_limited shows which kind. They have no series, and no alert about them can fire. Raise targets[].limits, or select fewer streams and groups in targets[].streams.",
     },
     BuiltInRule {
         name: "StreamgaugeGone",
@@ -194,7 +194,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "critical",
         inhibition: None,
         summary: "Prometheus gets nothing from streamgauge",
-        description: "For 5 minutes there were no metrics of any streamgauge, so no other alert about streams can fire. Does it run, and does Prometheus scrape it?",
+        description: "For 5 minutes there were no metrics of any streamgauge, so no other alert about streams can fire. Is it running, and does Prometheus scrape it?",
     },
     BuiltInRule {
         name: "StreamgaugeDataOld",
