@@ -19,9 +19,9 @@ fn number() -> Panel {
     let change = Group.each(&format!("{} - {}", over("max_over_time"), over("min_over_time")));
     Panel {
         title: "Consumers of a group, where the number changed most",
-        what: "Names that the group has, whether they are alive or not: a name stays until XGROUP DELCONSUMER.",
-        advice: "a number that only rises comes from consumers that take a new name at each start, and leave the old one \
-                 behind; what was pending for it waits to be claimed.",
+        what: "Consumers of the group, active or not: a consumer stays until XGROUP DELCONSUMER.",
+        advice: "a number that only rises comes from programs that choose a new consumer name at each start; \
+            entries that were pending for the old name wait to be claimed.",
         queries: vec![Group.ranked(&Group.of(CONSUMERS), &change)],
         ..Panel::lines()
     }
@@ -45,8 +45,9 @@ fn without_readers() -> Panel {
 fn stranded() -> Panel {
     Panel {
         title: "Silent consumers with pending entries",
-        what: "Consumers that have not tried to read for metrics.consumer_max_idle, 24 hours by default, and hold entries.",
-        advice: "what they hold waits until another consumer claims it: XAUTOCLAIM, or XREADGROUP with CLAIM.",
+        what: "Consumers that have not tried to read for metrics.consumer_max_idle, 24 hours by default, and hold \
+            entries.",
+        advice: "these entries wait until another consumer claims them: XAUTOCLAIM, or XREADGROUP with CLAIM.",
         steps: alarm(1.0),
         queries: vec![Group.worst("redis_stream_group_consumers_stranded")],
         nothing: "consumers are not read",
@@ -58,7 +59,8 @@ fn leftover() -> Panel {
     Panel {
         title: "Silent consumers with nothing pending",
         what: "Unused names: consumers that have not tried to read for metrics.consumer_max_idle.",
-        advice: "streamgauge tidy prints the command that deletes them; give each consumer the same name at each start.",
+        advice: "streamgauge tidy prints the command that deletes them; give each consumer the same name at each \
+            start.",
         queries: vec![Group.worst("redis_stream_group_consumers_idle")],
         nothing: "consumers are not read",
         ..Panel::lines()
@@ -68,9 +70,9 @@ fn leftover() -> Panel {
 fn pending() -> Panel {
     Panel {
         title: "Pending entries of a consumer, the most",
-        what: "What was delivered to each consumer and not acknowledged.",
-        advice: "one consumer with far more than the others is stuck or slow; a batch that is too large waits in it though \
-                 others are free.",
+        what: "Entries that were delivered to each consumer and not acknowledged.",
+        advice: "a consumer with far more than the others is stuck or slow, or reads batches so large that entries \
+            wait in it although other consumers are free.",
         queries: vec![Consumer.worst("redis_stream_group_consumer_messages_pending")],
         nothing: "no consumer is known",
         ..Panel::lines()
@@ -87,10 +89,10 @@ fn silent() -> Panel {
     };
     Panel {
         title: "Consumers, silent for the longest",
-        what: "The hundred that have not tried to read for longest, when they last got an entry (server 7.2 and later), and \
-               what is pending for them.",
-        advice: "silent and with something pending: it is gone, and its entries wait for XAUTOCLAIM. Silent with nothing: an \
-                 old name, or a long BLOCK.",
+        what: "The hundred consumers that have been idle the longest, the time since they last got an entry (server \
+            7.2 and later), and their pending entries.",
+        advice: "idle with pending entries: the consumer is gone, and its entries wait for XAUTOCLAIM. Idle with \
+            none: an old name, or a long BLOCK.",
         nothing: "no consumer is known",
         size: (12, 9),
         ..Panel::table(

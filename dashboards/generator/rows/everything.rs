@@ -50,8 +50,8 @@ fn groups() -> Panel {
     ];
     Panel {
         title: "Groups",
-        what: "The two hundred groups with the highest lag; with fewer groups than that, all. Choose a target or a stream at \
-               the top to see others, filter by the funnel beside a column's name; a click on a group shows it alone.",
+        what: "The two hundred groups with the highest lag. Choose a target or a stream at the top to see others; \
+            the funnel beside a column's name filters; a click on a group selects it.",
         advice: "sort by the column that worries you, and begin at the top.",
         nothing: "no group is watched",
         size: (24, 16),

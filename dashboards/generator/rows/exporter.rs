@@ -42,7 +42,8 @@ fn nodes() -> Panel {
     Panel {
         title: "Nodes that answered, the worst",
         what: "Whether each server answered when it was polled.",
-        advice: "is it up, is it reachable from streamgauge, do user and password fit? \"What could not be read\" says why not.",
+        advice: "is it up, is it reachable from streamgauge, are user and password right? \"What could not be \
+            read\" shows the reason.",
         queries: vec![Query::range(
             each(&format!("{up} and on (target, node) {least}")),
             "{{target}} {{node}}",
@@ -61,8 +62,8 @@ fn durations() -> Panel {
     Panel {
         title: "Time of a poll, the slowest targets",
         what: "99 of 100 polls took less than this.",
-        advice: "near poll.timeout polls are cut off, and lag is known later: look at the server's latency and at the number of \
-                 streams, or poll less often.",
+        advice: "near poll.timeout, polls are cut off and lags are known later: check the server's latency and the \
+            number of streams, or poll less often.",
         unit: "s",
         steps: warn(1.0, 8.0),
         queries: vec![Target.ranked(&p99, &format!("{} / {}", sum("sum"), sum("count")))],
@@ -97,8 +98,8 @@ fn errors() -> Panel {
     Panel {
         title: "What could not be read, by reason",
         what: "Errors of targets, streams and groups. docs/metrics.md lists the reasons.",
-        advice: "denied: the ACL. missing_key, missing_group: a name in the configuration. role: a replica where a master \
-                 must be. auth: user or password.",
+        advice: "denied: the ACL. missing_key, missing_group: a name in the configuration. role: a replica where a \
+            master must be. auth: user or password.",
         steps: alarm(1.0),
         queries: vec![Query::range(format!("{} and {most}", errors(STEP)), "{{target}} {{reason}}")],
         nothing: "all could be read",
@@ -110,7 +111,8 @@ fn streams() -> Panel {
     Panel {
         title: "Streams that are polled, the most",
         what: "Found by globs, or configured by name.",
-        advice: "fewer than you have: do the globs match them, is a limit in the way, has the walk by SCAN been there yet?",
+        advice: "fewer than you have: do the globs match them, does a limit leave them out, has SCAN not reached \
+            them yet?",
         queries: vec![Target.worst("streamgauge_discovered_streams")],
         ..small()
     }
@@ -137,7 +139,7 @@ fn commands() -> Panel {
     let counter = Target.of("streamgauge_redis_commands_total");
     Panel {
         title: "Commands sent to Redis per second",
-        what: "By command, all targets and all exporters together: what watching costs the servers.",
+        what: "Commands sent to all targets by all exporters: the load that polling puts on the servers.",
         advice: "too many for your servers: a longer poll.interval, fewer streams, consumers: false.",
         unit: "cps",
         queries: vec![Query::range(format!("sum by (command) (rate({counter}{STEP}))"), "{{command}}")],
@@ -149,8 +151,8 @@ fn bytes() -> Panel {
     Panel {
         title: "Bytes from Redis per second, the most",
         what: "What the servers send to streamgauge.",
-        advice: "XINFO STREAM brings the first and last entry: with large entries lower poll.payload_budget, and they are read \
-                 less often.",
+        advice: "XINFO STREAM returns the first and last entry: if entries are large, lower poll.payload_budget, so \
+            that they are read less often.",
         unit: "binBps",
         queries: vec![Target.fastest("streamgauge_redis_reply_bytes_total")],
         ..small()
@@ -160,8 +162,10 @@ fn bytes() -> Panel {
 fn counted() -> Panel {
     Panel {
         title: "Entries read to count lag per second, the most",
-        what: "Where the lag cannot be concluded, entries are counted, within poll.count_budget.",
-        advice: "always at the budget: backlogs behind deleted entries, or server 6.2. Their lag has bounds until it is done.",
+        what: "Where a lag cannot be derived from positions and counters, entries are counted, within \
+            poll.count_budget.",
+        advice: "always at the budget: deep backlogs with deleted entries, or server 6.2. Such lags have only \
+            bounds until they are counted.",
         unit: "cps",
         queries: vec![Target.fastest("streamgauge_counted_entries_total")],
         ..small()
@@ -172,8 +176,9 @@ fn notifications() -> Panel {
     let counter = "streamgauge_notifications_total{result!=\"delivered\"}";
     Panel {
         title: "Notifications that were not delivered",
-        what: "Attempts to tell a receiver of an alert that failed (tried again), were rejected, or dropped.",
-        advice: "the log names the receiver and what it answered. Dropped: it was away for too long, and alerts went unsaid.",
+        what: "Notifications that failed (and are retried), were rejected, or dropped.",
+        advice: "the log has the receiver and its reply. Dropped: the receiver did not answer for too long, and \
+            these alerts were not sent.",
         steps: alarm(1.0),
         queries: vec![Query::range(
             format!("topk($top, sum by (notifier, result) (increase({counter}{STEP})))"),
@@ -189,7 +194,7 @@ fn queues() -> Panel {
     Panel {
         title: "Notifications, delivered and waiting",
         what: "Alerts sent per minute, and alerts waiting in the queues of receivers.",
-        advice: "what waits should be near 0; if it rises, the receiver is down or too slow.",
+        advice: "the queue should be near 0; if it grows, the receiver is down or too slow.",
         queries: vec![
             Query::range("sum by (notifier) (streamgauge_notification_queue_length)", "{{notifier}} waiting"),
             Query::range(
@@ -207,7 +212,8 @@ fn requests() -> Panel {
     Panel {
         title: "HTTP requests per second",
         what: "By route and status code.",
-        advice: "/metrics should be scraped at the pace of your Prometheus; other codes than 200 are clients that ask wrongly.",
+        advice: "/metrics should be requested once per scrape interval of each Prometheus; codes other than 200 are \
+            wrong requests of clients.",
         unit: "reqps",
         queries: vec![Query::range(
             format!("topk($top, sum by (route, code) (rate({counter}{STEP})))"),
@@ -248,8 +254,9 @@ fn cpu() -> Panel {
 fn files() -> Panel {
     Panel {
         title: "Open files, by the limit",
-        what: "Files and connections that each streamgauge has open, as a share of what it may.",
-        advice: "near 100 % it can take no more scrapes: who holds so many connections? Or raise the limit (ulimit -n).",
+        what: "Open files and connections of each streamgauge, as a share of its limit.",
+        advice: "near 100 % it cannot accept more scrapes: find the clients with many connections, or raise the \
+            limit (ulimit -n).",
         unit: "percentunit",
         steps: warn(0.5, 0.9),
         queries: vec![Query::range(
@@ -265,8 +272,10 @@ fn instances() -> Panel {
     let column = |title, expr: String, unit| Column { title, query: Query::now(expr), unit, steps: none() };
     Panel {
         title: "Exporters",
-        what: "Each streamgauge that is scraped: its version, how long it has run, whether its configuration could be read.",
-        advice: "restarted a moment ago, and not by you: see its log. Configuration not read: it runs on with the old one. Ever more tasks: a defect.",
+        what: "Each streamgauge that is scraped: its version, how long it has run, whether its configuration could \
+            be read.",
+        advice: "restarted a moment ago, and not by you: see its log. Reload failed: the previous configuration \
+            stays in force. A number of tasks that only grows is a bug.",
         nothing: "no streamgauge is scraped",
         size: (24, 6),
         ..Panel::table(

@@ -23,9 +23,10 @@ fn bad() -> Panel {
     let query = each(&format!("{series} and on ({labels}) topk($top, {rank})"));
     Panel {
         title: "Groups of families with a problem, the most",
-        what: "In how many streams of its family a group has a condition. A group with several conditions counts for each.",
-        advice: "nearly all streams at once is one cause for all: the consumers, a deployment, the server. A few are streams \
-                 to look at by themselves, which the status page lists.",
+        what: "In how many streams of its family a group has a condition. A group with several conditions counts \
+            for each.",
+        advice: "nearly all streams at once have one cause: the consumers, a deployment, the server. If they are \
+            few, look at each of them on the status page.",
         queries: vec![Query::range(query, "{{status}}: {{stream}} {{group}} · {{target}} {{db}}")],
         nothing: "no family has a problem",
         ..Panel::lines()
@@ -35,8 +36,10 @@ fn bad() -> Panel {
 fn streams() -> Panel {
     Panel {
         title: "Streams of a family, the most",
-        what: "How many streams a family has. A step up or down is streams that were created, deleted or have expired.",
-        advice: "ever more streams are keys that are never deleted: each costs memory of Redis and time of a poll.",
+        what: "How many streams a family has. A step up or down means that streams were created, deleted or have \
+            expired.",
+        advice: "a number that only grows means keys that are never deleted: each takes memory in Redis and time in \
+            each poll.",
         queries: vec![Stream.worst(STREAMS)],
         nothing: "no family is configured",
         ..Panel::lines()
@@ -58,9 +61,10 @@ fn families() -> Panel {
     let added = format!("rate({}{STEP})", Stream.of("redis_stream_entries_added_total"));
     Panel {
         title: "Families",
-        what: "The two hundred families with the most streams, as they are folded: sums of entries and lags, the largest of \
-               ages. \"Conditions\" counts those of all groups in all streams, and groups whose status is unknown.",
-        advice: "the table of problems at the top shows each group of a family once; the status page opens a family to its streams.",
+        what: "The two hundred families with the most streams: sums of entries and lags, the largest of ages. \
+            \"Conditions\" counts the conditions of all groups in all streams, and groups whose status is unknown.",
+        advice: "the table of problems at the top shows each group of a family once; the status page lists the \
+            streams of a family.",
         nothing: "no family is configured",
         ..Panel::table(
             &["target", "db", "stream"],

@@ -20,7 +20,7 @@ fn added() -> Panel {
     Panel {
         title: "Entries added per second, the fastest",
         what: "How fast producers add to each stream (not known on server 6.2).",
-        advice: "a fall to 0 is a producer that stopped; a step up is what a new lag may come from.",
+        advice: "a fall to 0 is a producer that stopped; a step up may be the cause of a new lag.",
         unit: "cps",
         queries: vec![Stream.fastest("redis_stream_entries_added_total")],
         nothing: "not known",
@@ -39,7 +39,7 @@ fn acknowledgement(range: &str) -> String {
 fn delivered() -> Panel {
     Panel {
         title: "Entries delivered per second, the fastest",
-        what: "How fast each group is delivered entries (not known on server 6.2, and while a lag is not known).",
+        what: "How fast entries are delivered to each group (not known on server 6.2, and while a lag is not known).",
         advice: "below the rate of what is added, the group falls behind; at 0 with a lag, no consumer reads.",
         unit: "cps",
         queries: vec![Group.ranked(&delivery(STEP), &Group.each(&delivery(SHOWN)))],
@@ -51,8 +51,8 @@ fn delivered() -> Panel {
 fn acknowledged() -> Panel {
     Panel {
         title: "Entries acknowledged per second, the fastest",
-        what: "How fast each group acknowledges entries. What XGROUP DELCONSUMER drops looks acknowledged.",
-        advice: "below the rate of what is delivered, pending entries pile up: consumers fail, or forget to XACK.",
+        what: "How fast each group acknowledges entries. Entries that XGROUP DELCONSUMER drops look acknowledged.",
+        advice: "below the rate of deliveries, pending entries accumulate: consumers fail, or do not send XACK.",
         unit: "cps",
         queries: vec![Group.ranked(&acknowledgement(STEP), &Group.each(&acknowledgement(SHOWN)))],
         nothing: "not known",
@@ -67,8 +67,8 @@ fn growing(range: &str) -> String {
 fn growth() -> Panel {
     Panel {
         title: "Growth of the lag, the fastest",
-        what: "Entries per second by which the lag rises; below 0 it falls. Seen where the lag is exact.",
-        advice: "above 0 for long, the consumers cannot keep up: add some, or make them faster. By about this much.",
+        what: "Entries per second by which the lag rises; below 0 it falls. Only of lags that are exact.",
+        advice: "above 0 for long, the consumers cannot keep up: together they must be faster by about this rate.",
         unit: "cps",
         queries: vec![Group.ranked(&growing(STEP), &Group.each(&growing(SHOWN)))],
         points: FEW,
@@ -79,8 +79,9 @@ fn growth() -> Panel {
 fn drain() -> Panel {
     Panel {
         title: "Time to drain, the longest",
-        what: "When the lag is gone at the rates of the last minutes (status.window). No line: the lag does not fall.",
-        advice: "longer than may be waited for, add consumers. If a lag has no line here at all, it is not being worked off.",
+        what: "Time until the lag is gone at the rates of the last minutes (status.window). No line: the lag does \
+            not fall.",
+        advice: "if it is too long, add consumers. If a group with a lag has no line here, its lag does not fall.",
         unit: "s",
         steps: warn(3_600.0, 86_400.0),
         queries: vec![Group.worst("redis_stream_group_drain_seconds")],
@@ -96,7 +97,8 @@ fn backlogs() -> Panel {
     let of_most = |expr: &str| format!("({expr}) and {most}");
     Panel {
         title: "Backlogs, and when they are gone",
-        what: "The hundred highest lags: how much waits, how fast it is delivered, whether that is fast enough.",
+        what: "The hundred highest lags: how many entries wait, how fast they are delivered, and whether that is \
+            fast enough.",
         advice: "growth above 0, or a lag that does not fall, is a backlog that will not go away by itself.",
         nothing: "no group has a lag",
         ..Panel::table(

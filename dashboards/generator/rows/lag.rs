@@ -17,10 +17,10 @@ fn entries() -> Panel {
     let exact_or_least = format!("{} or {}", among("redis_stream_group_lag"), among(least));
     Panel {
         title: "Lag in entries, the highest",
-        what: "Entries in the stream that the group has not been delivered; where that is still being counted, at least this \
-               many.",
-        advice: "does it rise without end (too few consumers, or slow ones), or rise and fall with the load? \"Time to drain\" \
-                 below says when a backlog that falls is gone.",
+        what: "Entries in the stream that were not yet delivered to the group; while they are being counted, at \
+            least this many.",
+        advice: "does it rise without end (too few consumers, or slow ones), or rise and fall with the load? If it \
+            falls, \"Time to drain\" below shows when it is gone.",
         queries: vec![Query::range(exact_or_least, Group.legend())],
         ..Panel::lines()
     }
@@ -29,9 +29,10 @@ fn entries() -> Panel {
 fn seconds() -> Panel {
     Panel {
         title: "Lag in seconds, the highest",
-        what: "Age of the oldest entry that the group has not been delivered; 0 if there is none. Red from where the \
-               recommended alert fires.",
-        advice: "compare with what its work may wait. A line that rises by a second per second means that no consumer reads.",
+        what: "Age of the oldest entry that was not yet delivered to the group; 0 if there is none. Red where the \
+            recommended alert fires.",
+        advice: "compare it with the delay that you accept. A line that rises by a second per second means that no \
+            consumer reads.",
         unit: "s",
         steps: alarm(of_alert("RedisStreamGroupFallingBehind")),
         queries: vec![Group.worst("redis_stream_group_lag_seconds")],
@@ -45,7 +46,8 @@ fn sums() -> Panel {
     Panel {
         title: "Lag in entries, all groups of a target",
         what: "The lags of all groups of a server together.",
-        advice: "if it rises while no single group stands out, all are slower, or all producers faster: look at the server.",
+        advice: "if it rises while no single group stands out, all consumers are slower or all producers faster: \
+            look at the server.",
         queries: vec![Target.top(&sum)],
         points: FEW,
         size: (6, 8),
@@ -56,8 +58,8 @@ fn sums() -> Panel {
 fn delivered() -> Panel {
     Panel {
         title: "Age of the last delivered entry, the highest",
-        what: "How old the entry is that the group was delivered last. High with a lag of 0, the stream is quiet.",
-        advice: "high with a lag, the group works on old entries, or not at all; \"Lag in seconds\" tells which.",
+        what: "Age of the last entry that was delivered to the group. High with a lag of 0: the stream is quiet.",
+        advice: "high with a lag: the group works on old entries, or not at all; compare \"Lag in seconds\".",
         unit: "s",
         queries: vec![Group.worst("redis_stream_group_last_delivered_id_age_seconds")],
         size: (6, 8),
@@ -68,8 +70,9 @@ fn delivered() -> Panel {
 fn delivery() -> Panel {
     Panel {
         title: "Time since the last delivery, the longest",
-        what: "How long no entry was delivered to the group. A saw's teeth are the pauses of a job that reads now and then.",
-        advice: "it rises with a lag, no consumer of the group reads.",
+        what: "Time since an entry was last delivered to the group. A sawtooth shows a batch job that reads at \
+            intervals.",
+        advice: "if it rises while there is a lag, no consumer of the group reads.",
         unit: "s",
         queries: vec![Group.worst("redis_stream_group_last_delivery_age_seconds")],
         size: (6, 8),
@@ -83,9 +86,9 @@ fn counting() -> Panel {
     let counted = format!("sum by (target) ({most} > bool {least})");
     Panel {
         title: "Groups whose lag is still being counted",
-        what: "Of these the lag is known by its bounds only. That is normal after a start, a reconnect, or an XDEL ahead of a \
-               group.",
-        advice: "if it stays, backlogs are deeper than poll.count_budget can count; raise that, or rely on the bounds.",
+        what: "Groups of whose lag only bounds are known. That is normal after a start, a reconnect, or an XDEL \
+            ahead of a group.",
+        advice: "if it stays, backlogs are deeper than poll.count_budget can count; raise it, or rely on the bounds.",
         queries: vec![Target.top(&counted)],
         points: FEW,
         size: (6, 8),

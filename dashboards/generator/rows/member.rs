@@ -13,10 +13,10 @@ pub(crate) fn row() -> Row {
     let panels = vec![
         Panel {
             title: "From the producer to the acknowledgement",
-            what: "Time from an entry's ID to its acknowledgement, by the server's clock: of half of the entries less than p50, \
-                   of 99 % less than p99. The groups with the highest mean.",
-            advice: "far above the time of the handler, entries wait to be delivered: see the lag. Near it, the handler is \
-                     what takes the time.",
+            what: "Time from an entry's ID to its acknowledgement, by the server's clock: of half of the entries \
+                less than p50, of 99 % less than p99. The groups with the highest mean.",
+            advice: "far above the time of the handler, entries wait for delivery: see the lag. Near it, the \
+                handler takes the time.",
             unit: "s",
             steps: warn(60.0, 300.0),
             ..latency("streamgauge_consumer_end_to_end_latency_seconds")
@@ -24,22 +24,22 @@ pub(crate) fn row() -> Row {
         Panel {
             title: "Time of the handler",
             what: "How long handling one entry takes.",
-            advice: "what does it wait for: a database, another service? More --concurrency, or more consumers, only help if \
-                     that can bear it.",
+            advice: "what does it wait for: a database, another service? More --concurrency or more consumers only \
+                help if that service can handle the load.",
             unit: "s",
             ..latency("streamgauge_consumer_handler_duration_seconds")
         },
         Panel {
             title: "Time of the acknowledgement",
             what: "From the end of the handler to the reply of XACK.",
-            advice: "above a few milliseconds, Redis or the way to it is slow, or the consumer is short of CPU.",
+            advice: "above a few milliseconds, Redis or the network is slow, or the consumer is short of CPU.",
             unit: "s",
             ..latency("streamgauge_consumer_acknowledgement_duration_seconds")
         },
         Panel {
             title: "Entries handled per second, the most",
             what: "Deliveries that the handler finished.",
-            advice: "below the rate of what is added to the stream, the group falls behind.",
+            advice: "below the rate at which entries are added to the stream, the group falls behind.",
             unit: "cps",
             queries: vec![fastest("rate", "handled")],
             ..group()
@@ -47,25 +47,26 @@ pub(crate) fn row() -> Row {
         Panel {
             title: "Entries that failed, the most",
             what: "Deliveries whose handler failed; each is tried again, or goes to the dead-letter stream.",
-            advice: "the log of the consumer says why. All at once: what the handler depends on is down.",
+            advice: "the log of the consumer shows why. All at once: a service that the handler depends on is down.",
             steps: alarm(1.0),
             queries: vec![fastest("increase", "failed")],
             ..group()
         },
         Panel {
             title: "Entries in flight, maximum",
-            what: "Delivered to a process and not done: queued, being handled, or waiting to be tried again.",
-            advice: "if it stays at --batch, entries come faster than they are handled; a smaller --batch leaves them to \
-                     others.",
+            what: "Entries that were delivered to a process and are queued, being handled, or waiting to be tried \
+                again.",
+            advice: "if it stays at --batch, entries come faster than they are handled; a smaller --batch leaves \
+                them to others.",
             queries: vec![in_flight()],
             ..group()
         },
         Panel {
             title: "Taken over, dead-lettered, deleted",
-            what: "Entries taken over from silent consumers, put on the dead-letter stream, or gone before they were handled; \
-                   all groups together.",
-            advice: "taken over: consumers die or hang. Dead-lettered: look into that stream. Deleted: the stream is trimmed \
-                     before its work is done.",
+            what: "Entries that were claimed from idle consumers, moved to the dead-letter stream, or deleted \
+                before they were handled; all groups together.",
+            advice: "claimed: consumers die or hang. Dead-lettered: look into that stream. Deleted: the stream is \
+                trimmed before its entries are handled.",
             queries: ["claimed", "dead_lettered", "deleted"].map(set_aside).into(),
             nothing: EMPTY,
             ..Panel::bars()
@@ -73,7 +74,7 @@ pub(crate) fn row() -> Row {
         Panel {
             title: "Reconnects",
             what: "Reconnects, all groups together.",
-            advice: "again and again: is Redis restarted, or does something between cut connections off?",
+            advice: "if they repeat: is Redis restarted, or does a proxy or firewall close connections?",
             steps: none(),
             queries: vec![Query::range(
                 format!("sum(increase(streamgauge_consumer_reconnects_total{{{MEMBER_FILTER}}}{STEP}))"),

@@ -27,7 +27,7 @@ fn numbers() -> Vec<Panel> {
         Panel {
             title: "Groups with a problem",
             what: "Consumer groups whose status is neither ok nor unknown.",
-            advice: "the table below names them, with the status that says what is wrong.",
+            advice: "the table below lists them, with what is wrong.",
             steps: alarm(1.0),
             queries: vec![Query::range(
                 format!("count({}) or 0 * count({})", bad(), Group.of(STATUS)),
@@ -38,8 +38,8 @@ fn numbers() -> Vec<Panel> {
         },
         Panel {
             title: "Firing alerts",
-            what: "Alerts that streamgauge's own evaluation says are firing, pending ones not among them.",
-            advice: "the table of alerts below names them; each comes with a description of what to do.",
+            what: "Firing alerts by streamgauge's own evaluation, without pending ones.",
+            advice: "the table of alerts below lists them; each has a description of what to do.",
             steps: alarm(1.0),
             queries: vec![firing()],
             nothing: "no streamgauge is scraped",
@@ -47,9 +47,9 @@ fn numbers() -> Vec<Panel> {
         },
         Panel {
             title: "Targets down",
-            what: "Redis or Valkey servers that no streamgauge could poll the last time.",
-            advice: "is the server up, and reachable from streamgauge? The row \"streamgauge itself\" shows which target it \
-                     is and why (connect, auth, role, loading); so does the log of streamgauge.",
+            what: "Redis or Valkey servers that no streamgauge could read in its last poll.",
+            advice: "is the server up, and reachable from streamgauge? The row \"streamgauge itself\" shows which \
+                target it is and why (connect, auth, role, loading); so does the log of streamgauge.",
             steps: alarm(1.0),
             queries: vec![Query::range(
                 format!("sum(1 - {})", Target.value("streamgauge_target_up")),
@@ -60,9 +60,9 @@ fn numbers() -> Vec<Panel> {
         },
         Panel {
             title: "Age of the data",
-            what: "Time since the last successful poll of the target that has waited longest for one. All other panels are \
-                   as old as this.",
-            advice: "if a target is down, begin there; else look at the log of streamgauge, and whether it runs at all.",
+            what: "The longest time since the last successful poll of a target. The other panels may be as old as \
+                this.",
+            advice: "if a target is down, begin there; otherwise check whether streamgauge is running, and its log.",
             unit: "s",
             steps: warn(60.0, 300.0),
             queries: vec![Query::range(
@@ -77,10 +77,10 @@ fn numbers() -> Vec<Panel> {
         },
         Panel {
             title: "Streams or groups missing",
-            what: "Streams that cannot be read (missing, of another type, denied), and groups that are configured by name \
-                   and are not there.",
-            advice: "was the key deleted or renamed, has no producer created it yet, or does the ACL leave it out? Consumers \
-                     of a missing group get NOGROUP: create it with XGROUP CREATE.",
+            what: "Streams that cannot be read (missing, of another type, denied), and missing groups that are \
+                configured by name.",
+            advice: "was the key deleted or renamed, has no producer created it yet, or does the ACL exclude it? \
+                Consumers of a missing group get NOGROUP: create it with XGROUP CREATE.",
             steps: alarm(1.0),
             queries: vec![missing()],
             nothing: "no stream is watched",
@@ -88,9 +88,10 @@ fn numbers() -> Vec<Panel> {
         },
         Panel {
             title: "Entries lost",
-            what: "Entries that were trimmed or deleted in the time shown before a group got them, all groups together.",
-            advice: "they are gone from Redis; get them from where they came from. Raise MAXLEN or the age that MINID trims \
-                     at, or make the group faster. The row \"Retention and loss\" names the groups.",
+            what: "Entries that were trimmed or deleted in the time shown before a group got them, all groups \
+                together.",
+            advice: "they are gone from Redis; recover them from their source. Raise MAXLEN or the age that MINID \
+                trims at, or make the group faster. The row \"Retention and loss\" names the groups.",
             steps: alarm(1.0),
             queries: vec![Query::now(format!(
                 "sum({})",
@@ -177,11 +178,13 @@ fn bad_groups() -> Panel {
     ];
     Panel {
         title: "Groups with a problem, one by one",
-        what: "Each group whose status is neither ok nor unknown: its worst condition and what to do, for how long, how far \
-               behind, whether that grows, when it is gone or entries are lost, and the worst pending entry; the furthest \
-               behind first, at most 200. \"Bad for\" is within the time shown. A click on a group shows it alone.",
-        advice: "abandoned: start its consumers. stalled: look at their logs. stuck: XPENDING names the consumer, XAUTOCLAIM \
-                 takes over. lagging: add consumers. losing: raise MAXLEN. rewound: who moved the group back?",
+        what: "Each group whose status is neither ok nor unknown: its worst condition and what to do, for how long, \
+            the lag and whether it grows, the time until it is gone or entries are lost, and the worst pending \
+            entry; the largest lag first, at most 200. \"Bad for\" is within the time shown. A click on a group \
+            selects it.",
+        advice: "abandoned: start its consumers. stalled: look at their logs. stuck: XPENDING names the consumer, \
+            XAUTOCLAIM claims it. lagging: add consumers. losing: raise MAXLEN. rewound: find out what set the \
+            group back.",
         nothing: "every group is ok, or not known yet",
         points: FEW,
         size: (24, 10),
@@ -211,9 +214,9 @@ fn statuses() -> Panel {
     let query = format!("count by (status) (max by (target, db, stream, group, status) ({each}))");
     Panel {
         title: "Groups by status",
-        what: "How many groups had which condition, or were ok or unknown, over time. A group with several conditions \
-               counts for each.",
-        advice: "a step in one colour at one moment is one cause for many groups: a deployment, a server, a producer.",
+        what: "How many groups had which condition, or were ok or unknown, over time. A group with several \
+            conditions counts for each.",
+        advice: "a step in one colour means one cause for many groups: a deployment, a server, a producer.",
         queries: vec![Query::range(query, "{{status}}")],
         points: FEW,
         colours: threshold::of_statuses(),
@@ -232,7 +235,7 @@ fn alerts() -> Panel {
     let query = Query::now(format!("{} or 0 * {}", in_state("firing"), in_state("pending")));
     Panel {
         title: "Alerts",
-        what: "What streamgauge's own evaluation has firing, or pending until it has lasted long enough; at most 200.",
+        what: "Firing and pending alerts by streamgauge's own evaluation; at most 200.",
         advice: "its description, on /api/v1/alerts of streamgauge or in the message it sent, says what to do.",
         nothing: "no alert is pending or firing",
         size: (16, 7),

@@ -31,8 +31,8 @@ pub(crate) fn row() -> Row {
 fn used() -> Panel {
     Panel {
         title: "Retention used, the most",
-        what: "Lag by length of the stream. At 100 % the next trim takes entries that the group has not got. Seen once the \
-               stream was trimmed.",
+        what: "Lag as a share of the stream. At 100 % the next trim removes entries that the group has not read. \
+            Shown once a trim was seen.",
         advice: "make the group faster, or raise MAXLEN or the age that MINID trims at, before it reaches 100 %.",
         unit: "percentunit",
         steps: warn(of_alert("RedisStreamRetentionNearlyUsed"), 1.0),
@@ -47,8 +47,9 @@ fn left() -> Panel {
     let least = format!("-{}", Group.each(&format!("min_over_time({}{SHOWN})", Group.of(LEFT))));
     Panel {
         title: "Time to loss, the least",
-        what: "Time until trimming reaches what the group has not read or not acknowledged, while it reads nothing more.",
-        advice: "it is as long as the stream reaches back for a group that keeps up, and falls while one does not: raise MAXLEN \
+        what: "Time until trimming reaches what the group has not read or not acknowledged, while it reads nothing \
+            more.",
+        advice: "if it falls, the group does not keep up: raise MAXLEN \
                  or the age that MINID trims at, or make the group faster.",
         unit: "s",
         steps: none(),
@@ -66,8 +67,7 @@ fn lost() -> Panel {
     Panel {
         title: "Entries lost, the most",
         what: "Entries that were trimmed or deleted before the group got them, at least.",
-        advice: "they are gone from Redis; get them from where they came from, and give the stream more room, or the group \
-                 more consumers.",
+        advice: "they are gone from Redis; recover them from their source, and raise MAXLEN or add consumers.",
         steps: alarm(1.0),
         queries: vec![Group.ranked(&lost(STEP), &most)],
         nothing: "nothing was lost in the time shown",
@@ -104,8 +104,8 @@ fn length() -> Panel {
 fn trimmable() -> Panel {
     Panel {
         title: "Entries that no group needs, the most",
-        what: "Entries that every group was delivered and has acknowledged. Readers without a group are not seen.",
-        advice: "as many can be trimmed; the page of the group that holds a stream has the command.",
+        what: "Entries that every group has read and acknowledged. Readers without a group are not seen.",
+        advice: "this many can be trimmed; the page of the group that needs the oldest entry has the command.",
         queries: vec![Stream.worst("redis_stream_trimmable_entries")],
         nothing: "not known",
         size: (8, 8),
@@ -118,7 +118,8 @@ fn changes() -> Panel {
     Panel {
         title: "Groups created, destroyed and recreated",
         what: "Changes of the groups of all streams.",
-        advice: "a group that is recreated further back is delivered entries again, and one ahead skips some: its page says which.",
+        advice: "a group that is recreated further back reads entries again, and one further ahead skips some: its \
+            page shows which.",
         queries: vec![Query::range(
             format!("sum by (change) (max by (target, db, stream, change) ({increase}))"),
             "{{change}}",
@@ -134,7 +135,7 @@ fn reach() -> Panel {
     Panel {
         title: "How far back streams reach, the shortest",
         what: "Age of the oldest entry of a stream: how long a group may be away without losing any.",
-        advice: "shorter than an outage of your consumers may last, raise MAXLEN or the age that MINID trims at.",
+        advice: "if an outage of your consumers may last longer, raise MAXLEN or the age that MINID trims at.",
         unit: "s",
         queries: vec![Stream.ranked(&format!("(time() - {})", Stream.of(FIRST)), &latest)],
         nothing: "no stream has entries",
@@ -148,7 +149,7 @@ fn silence() -> Panel {
     Panel {
         title: "Silence of producers, the longest",
         what: "Time since the newest entry was added to a stream.",
-        advice: "longer than its producers are ever quiet: are they running, and can they reach Redis?",
+        advice: "if it is longer than usual: are the producers running, and can they reach Redis?",
         unit: "s",
         queries: vec![Stream.ranked(&format!("(time() - {})", Stream.of(LAST)), &longest)],
         nothing: "no stream has entries",
@@ -164,9 +165,10 @@ fn holders() -> Panel {
     let column = |title, expr: String, unit| Column { title, query: Query::now(expr), unit, steps: none() };
     Panel {
         title: "What holds each stream",
-        what: "The group that needs the oldest entry of its stream: the stream cannot be trimmed further without taking \
-               entries from it. At most 200.",
-        advice: "a group that holds a long stream and reads nothing is forgotten or broken: start its consumers, or destroy it.",
+        what: "The group that needs the oldest entry of its stream: the stream cannot be trimmed further without \
+            taking entries from it. At most 200.",
+        advice: "a group that holds back a long stream and reads nothing is unused or broken: start its consumers, \
+            or destroy it.",
         nothing: "no group needs an entry",
         ..Panel::table(
             &["target", "db", "stream", "group"],
@@ -193,8 +195,9 @@ fn streams() -> Panel {
     let rate = Stream.each(&format!("rate({}{STEP})", Stream.of("redis_stream_entries_added_total")));
     Panel {
         title: "Streams",
-        what: "The two hundred longest streams. Filter by the funnel beside a column's name, sort by a click on it.",
-        advice: "a stream without groups has no consumers; one whose oldest entry is older than you need is trimmed too late.",
+        what: "The two hundred longest streams. The funnel beside a column's name filters, a click on it sorts.",
+        advice: "a stream without groups has no consumers; if its oldest entry is older than you need, it is \
+            trimmed too late.",
         nothing: "no stream is watched",
         ..Panel::table(
             &["target", "db", "stream"],
