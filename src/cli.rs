@@ -25,19 +25,19 @@ First steps:
 
 const INIT: &str = "\
 It polls like `serve`: SCAN reads at most 50,000 keys per second, for at most 10 seconds. It finds out whether the URL \
-leads to a single server, a cluster or a sentinel. A password is never printed. To find missing permissions, each \
-command that the user may not run is sent once, so the server records it in its ACL LOG.";
+leads to a single server, a cluster or a sentinel. A password is never printed. To find missing permissions, \
+it sends each command once; those that the user may not run then appear in the server's ACL LOG.";
 
 const PENDING_COST: &str = "\
-The list begins with the smallest ID. It is read in pages of at most 1,000 entries, so it keeps the server busy only \
-for moments. With --min-idle as many pages are read as it takes to find the entries: those of all pending ones, at most.";
+The list begins with the smallest ID. It is read in pages of at most 1,000 entries, each of which takes the server 1 to \
+4 ms. With --min-idle, pages are read until --count entries with that idle time are found or the list ends.";
 
 const HANDLERS: &str = "\
 Exit codes of the program of --exec:
   0         the entry is acknowledged
   65        it goes to the dead-letter stream at once
   75        it is tried again later, and this delivery does not count
-  126, 127  the same, as after the program could not be started
+  126, 127  the same; also if the program cannot be started
   others    it is tried again, up to --max-deliveries times
 Its environment has STREAM, GROUP, CONSUMER, ID and DELIVERIES. Its standard error is logged, and the last line goes \
 into the dead letter.
@@ -54,7 +54,7 @@ The first SIGINT or SIGTERM lets entries that are being handled finish, for --gr
 const DEAD_LETTERS: &str = "\
 replay and drop change nothing without --execute. Each letter is replayed in one atomic step on the server, by a script: \
 if the letter is still there, its entry is added to its stream and the letter deleted. So a run that was killed can be \
-started again. The entry begins with fields streamgauge-replay-..., which say where it comes from.
+started again. The entry begins with fields streamgauge-replay-..., which name the letter that it comes from.
 
 A letter belongs to the stream that it names: in the fields that `streamgauge consume` writes, or in those of \
 --letter-field; and otherwise to --stream. Letters that name another stream than --stream are left out.";
@@ -67,8 +67,8 @@ With --field it has these fields instead:
   {{number}} is n, {{uuid}} a random UUID, {{time}} the time in RFC 3339, {{unixtime}} milliseconds since 1970, and
   {{choice A B ...}} one of the words
 With --json-lines entries come from standard input: {\"user\":\"ann\",\"total\":5}, or as a list of pairs,
-[[\"user\",\"ann\"],[\"user\",\"bob\"]]. A value that is no text is added as JSON, {\"base64\":\"/wA=\"} as bytes.
-Entries whose reply was lost with the connection are sent again as they were.
+[[\"user\",\"ann\"],[\"user\",\"bob\"]]. A value that is not a string is added as JSON, {\"base64\":\"/wA=\"} as its bytes.
+Entries whose reply was lost with the connection are sent again, so some may be duplicates.
 A summary is printed on standard output at the end.";
 
 /// Prometheus exporter for Redis and Valkey Streams: how far each consumer group is behind, and what is stuck.
@@ -101,7 +101,7 @@ fn with_variable(arg: Arg) -> Arg {
 #[command(next_help_heading = "Logging, to standard error")]
 pub struct Logging {
     /// Least severe level that is logged [default: info for serve, consume, produce and demo; error for check, init, status,
-    /// pending and tidy, whose results include what others log as warnings; otherwise warn].
+    /// pending and tidy, which print warnings with their results; otherwise warn].
     #[arg(long, global = true, value_name = "LEVEL", value_enum)]
     pub log_level: Option<LogLevel>,
     /// Form of the log lines.
@@ -315,7 +315,7 @@ pub struct StatusArgs {
         long,
         value_name = "STATUS",
         value_delimiter = '\n',
-        help = "Exit with code 3 if a group has this status, or one of several with commas between, as in \
+        help = "Exit with code 3 if a group has this status, or one of several separated by commas: \
                 stalled,abandoned"
     )]
     pub fail_on: Vec<String>,
@@ -391,8 +391,8 @@ pub struct Consume {
     /// Claim pending entries that have been idle for this long.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     pub claim_min_idle: Duration,
-    /// Entries that failed this often go to the dead-letter stream; 21 take at least 15 minutes with the default delays,
-    /// 0 is never.
+    /// Deliveries after which an entry that fails goes to the dead-letter stream; 21 take at least 15 minutes with the
+    /// default delays, 0 is never.
     #[arg(long, value_name = "N", default_value_t = 21)]
     pub max_deliveries: u64,
     /// Key of the dead-letter stream [default: KEY:dead, in a cluster {KEY}:dead].
@@ -404,8 +404,8 @@ pub struct Consume {
     /// Longest delay between two attempts.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     pub max_retry_delay: Duration,
-    /// Different entries that fail in a row until reading stops, and single entries are tried without counting their
-    /// deliveries, until one succeeds; 0 is never.
+    /// Different entries that fail in a row before the circuit breaker opens: reading stops, and single entries are tried
+    /// without counting their deliveries, until one succeeds; 0 is never.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub breaker_threshold: u32,
     /// Time that entries being handled have to finish on SIGTERM.
@@ -418,8 +418,8 @@ pub struct Consume {
     /// standard output; see below.
     #[arg(long, value_name = "COMMAND", conflicts_with = "exec")]
     pub worker: Option<String>,
-    /// Longest time for an entry, after which the program is killed: for --exec its run time, for --worker until the
-    /// answer, times the entries that it has not answered.
+    /// Longest time for an entry, after which the program is killed: of --exec, its run time; of --worker, the time until
+    /// its answer, multiplied by the number of entries that it has not answered.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     pub exec_timeout: Duration,
     /// Time to spend on each entry before it is handled, to simulate work.

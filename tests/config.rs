@@ -179,7 +179,7 @@ fn files_that_are_no_configuration() {
 
 #[test]
 fn texts_that_are_no_configuration() {
-    let empty = "empty; expected targets, with a url at least";
+    let empty = "the file is empty; expected targets, at least one with a url";
     let no_targets = "targets: missing; expected a list of at least one target";
     for (text, faults) in [
         ("", &[empty][..]),
@@ -683,7 +683,7 @@ fn bad_variables() {
     bad_target(
         "name: '${UNSET}', password: 'hunter2${', labels: {a: '${not a name}'}",
         &[
-            "targets[0].name: environment variable UNSET is not set; expected it to be, or ${UNSET:-default}",
+            "targets[0].name: environment variable UNSET is not set; set it, or write ${UNSET:-default}",
             "targets[0].password: \"${\" without \"}\"; expected ${NAME}, or $${ for a literal ${",
             "targets[0].labels.a: \"${\" without the name of a variable; expected ${NAME}, or $${ for a literal ${",
         ],

@@ -294,7 +294,7 @@ fn the_values_are_documented_as_their_table_states() {
     put_table(&mut text, "values for redis_exporter", &metric_table(MetricOrigin::RedisExporter));
     assert_written("docs/metrics.md", &text);
     let folds: BTreeSet<_> = FAMILIES.iter().map(|family| fold(family.aggregation)).collect();
-    assert_eq!(rows("fold").iter().map(|row| row[0]).collect::<BTreeSet<_>>(), folds);
+    assert_eq!(rows("last column").iter().map(|row| row[0]).collect::<BTreeSet<_>>(), folds);
     let mut text = read("docs/alerting.md");
     put_table(&mut text, "facts", &fact_table());
     assert_written("docs/alerting.md", &text);

@@ -192,7 +192,7 @@ impl Table {
             "| one stream, idle | streamgauge | prometheus-redis-exporter | ratio | goal |\n\
              | --- | ---: | ---: | ---: | ---: |\n\
              | resident memory | {} | {} | {ratio:.1}x | |\n\
-             | of it, not of files (program, libraries) | {} | {} | {own_ratio:.1}x | |\n\
+             | of that, without files (program, libraries) | {} | {} | {own_ratio:.1}x | |\n\
              | of it, in no other process (unique set size) | {} | | | |\n\
              | file descriptors | {} | {} | | |\n\
              | CPU in {:?} between polls | {} | | | |\n\

@@ -815,7 +815,7 @@ mod tests {
         );
         assert_eq!(
             wrong("status", "ok, bad\n"),
-            "status: found \"bad\"; expected abandoned, losing, rewound, stalled, stuck, lagging, unknown, ok, or several with commas between"
+            "status: found \"bad\"; expected abandoned, losing, rewound, stalled, stuck, lagging, unknown, ok, or several separated by commas"
         );
         for limit in ["0", "-1", "ten"] {
             assert_eq!(

@@ -30,7 +30,7 @@ pub enum ProbeOutcome {
 
 impl ProbeQuery {
     /// Reads the parameters of a URL: `target`, `stream` and `group` as `/api/v1/groups` takes them, and `fail`, a list
-    /// of statuses with commas between.
+    /// of statuses separated by commas.
     ///
     /// # Errors
     ///

@@ -222,7 +222,7 @@ fn describe_nodes(poller: &Poller, lines: &mut Lines) {
                 lines.add("server", &format!("{address}{server} {version}, {role}"));
             }
             (None, None) => {
-                let text = "does not tell what it is (HELLO refused): the role is not checked";
+                let text = "HELLO is refused: version and role are not known, and the role is not checked";
                 lines.add("server", &format!("{address}{text}"));
             }
         }

@@ -104,7 +104,7 @@ type Cast = JoinSet<Result<(), RunError>>;
 /// Resolves with the first failure. A task that ends without an error is not one.
 async fn failure(cast: &mut Cast) -> anyhow::Result<()> {
     while let Some(done) = cast.join_next().await {
-        done.context("a part of the demo broke off")?.context("a part of the demo failed")?;
+        done.context("a part of the demo panicked")?.context("a part of the demo failed")?;
     }
     std::future::pending().await
 }

@@ -58,7 +58,7 @@ async fn ask(address: SocketAddr) -> anyhow::Result<()> {
         let problem = match &error {
             HttpError::Dial { .. } => format!("{address} answers neither over HTTP nor over TLS"),
             HttpError::Lost { .. } => format!(
-                "{address} refuses us; where clients must show a certificate, ask at web.probe_listen"
+                "{address} refuses the connection; if it requires client certificates, use the address of web.probe_listen"
             ),
             _ => return error.into(),
         };

@@ -55,7 +55,7 @@ fn value_of(inside: &str, environment: &Environment<'_>) -> Result<String, Strin
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => Ok(default.to_owned()),
         (None, None) => {
-            Err(format!("environment variable {name} is not set; expected it to be, or ${{{name}:-default}}"))
+            Err(format!("environment variable {name} is not set; set it, or write ${{{name}:-default}}"))
         }
     }
 }
@@ -99,7 +99,7 @@ mod tests {
     fn what_is_wrong_is_said_without_quoting_the_text() {
         let unclosed = r#""${" without "}"; expected ${NAME}, or $${ for a literal ${"#;
         let nameless = r#""${" without the name of a variable; expected ${NAME}, or $${ for a literal ${"#;
-        let unset = "environment variable UNSET is not set; expected it to be, or ${UNSET:-default}";
+        let unset = "environment variable UNSET is not set; set it, or write ${UNSET:-default}";
         for (text, message) in [
             ("hunter2${HOST", unclosed),
             ("${}hunter2", nameless),

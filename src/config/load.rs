@@ -66,7 +66,10 @@ fn text(text: &str, tree: &Tree<'_>, lines: Option<&LineFinder<'_>>) -> Result<C
     });
     let value = value.map_err(|error| ConfigError::one(tree.file, syntax_message(&error, text)))?;
     if value == Value::Null {
-        return Err(ConfigError::one(tree.file, "empty; expected targets, with a url at least"));
+        return Err(ConfigError::one(
+            tree.file,
+            "the file is empty; expected targets, at least one with a url",
+        ));
     }
     read_with_lines(&value, tree, lines)
 }

@@ -77,7 +77,7 @@ const MISSING: Advice = Advice {
         GROUPS,
         say("Was the stream deleted and created again, or is the name misspelt in the configuration?"),
         run(
-            "Make the group. 0 begins at the oldest entry that is left; give the last ID that was processed instead, if you know it. Not $: what came meanwhile would be skipped.",
+            "Create the group. 0 begins at the oldest entry that is left; give the last ID that was processed instead, if you know it. Do not use $, which skips the entries added in the meantime.",
             Writes,
             "XGROUP CREATE {stream} {group} 0",
         ),

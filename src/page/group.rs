@@ -329,7 +329,7 @@ fn recreated(model: &PageModel, recreation: Recreation) -> Markup {
             @match recreation.position {
                 NewPosition::FurtherBack => "further back: entries are delivered again.",
                 NewPosition::Same => "where it was.",
-                NewPosition::Ahead => "ahead of where it was: what it was not delivered in between is skipped.",
+                NewPosition::Ahead => "ahead of where it was: the entries in between are skipped.",
                 NewPosition::OtherStream => "with its stream.",
             }
         }

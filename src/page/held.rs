@@ -18,7 +18,7 @@ pub(super) fn held(model: &PageModel, target: &TargetModel, key: &Name, trim: &S
                     Some(StreamHolder { group, since, held_for }) => {
                         "Of all its groups, " strong { (label::short(&group.text())) }
                         @match held_for {
-                            HeldFor::Delivery => " needs the oldest entry, which it has not been delivered yet",
+                            HeldFor::Delivery => " needs the oldest entry, which was not delivered to it yet",
                             HeldFor::Acknowledgement => " needs the oldest entry, which it has not acknowledged yet",
                         }
                         ". It has needed it " (lasting((*since).get(), model.now)) "."

@@ -328,12 +328,14 @@ fn describe_auth_reply(code: &str, detail: &str) -> String {
     let is_without_password =
         || ["without any password configured", "no password is set"].iter().any(|text| detail.contains(text));
     match code {
-        "WRONGPASS" => "WRONGPASS invalid username-password pair or user is disabled".to_owned(),
+        "WRONGPASS" => {
+            "WRONGPASS invalid username-password pair or user is disabled; check user and password".to_owned()
+        }
         "ERR" if detail.starts_with("unknown command") => {
             "ERR unknown command AUTH; is it renamed?".to_owned()
         }
         "ERR" if is_without_password() => {
-            "ERR the server has no password for the default user; leave it out".to_owned()
+            "ERR the server has no password for the default user; leave the password out".to_owned()
         }
         "ERR" if detail.starts_with("wrong number of arguments") => {
             "ERR wrong number of arguments; does the server know users?".to_owned()
@@ -400,7 +402,7 @@ mod tests {
             ("NOAUTH", format!("h:1 refuses the login: NOAUTH{rest}")),
             (
                 "WRONGPASS hunter2",
-                "h:1 refuses the login: WRONGPASS invalid username-password pair or user is disabled"
+                "h:1 refuses the login: WRONGPASS invalid username-password pair or user is disabled; check user and password"
                     .to_owned(),
             ),
             (

@@ -104,7 +104,7 @@ impl SelfMetrics {
             oldest_reading: register.add(GaugeVec::new(
                 Opts::new(
                     "streamgauge_oldest_reading_timestamp_seconds",
-                    "Unix time at which the stream was read whose values are the oldest; absent while there are none.",
+                    "Unix time at which the least recently read stream was read; absent while no stream has values.",
                 ),
                 &register.labels(&["target"]),
             )?)?,

@@ -53,16 +53,16 @@ pub static FAMILIES: &[&Family] = &[
     ),
     &gauge(
         "redis_stream_groups_abandoned",
-        "Groups of the stream, of those that are polled, that are abandoned and that no consumer has tried to read \
-         for a day or longer: their consumers are to be started, or they can be deleted.",
+        "Polled groups of the stream that are abandoned and from which no consumer has tried to read for a day or \
+         longer: start their consumers, or delete the groups.",
         ValueUnit::Count,
         Aggregation::Sum,
         ValueSource::Stream(|values| values.groups_abandoned.get().into()),
     )
     .notes("[How](cli.md#tidy).")
     .absent(
-        "while one of them has no consumers, or its consumers are not read, and it was not watched for a day (a \
-         restart without `alerts.state_file` begins again)",
+        "while one of them has no consumers, or its consumers are not read, and streamgauge has not watched it for a \
+         day (which begins again at a restart without `alerts.state_file`)",
     )
     .fact(AlertFact::Value("groups_abandoned")),
     &counter(
@@ -112,8 +112,8 @@ pub static FAMILIES: &[&Family] = &[
     ),
     &gauge(
         "redis_stream_trimmable_entries",
-        "Entries at the start of the stream that no group needs any more: each group was delivered \
-         them and has acknowledged them.",
+        "Entries at the start of the stream that no group needs any more: every group has read and \
+         acknowledged them.",
         ValueUnit::Count,
         Aggregation::Sum,
         ValueSource::Stream(|values| match &values.safe_trim {
@@ -249,7 +249,7 @@ pub static FAMILIES: &[&Family] = &[
         ValueSource::Status,
     )
     .notes("[Status](status.md) explains the conditions.")
-    .absent("for the others")
+    .absent("for conditions that do not hold")
     .fact(AlertFact::Status("status")),
     &gauge(
         "redis_stream_family_streams",
@@ -362,7 +362,7 @@ pub static GROUP_VALUES: LazyLock<Vec<&Family>> = LazyLock::new(|| {
 
 pub static LAG: Family = gauge(
     "redis_stream_group_lag",
-    "Entries in the stream that the group has not been delivered, exactly.",
+    "Entries in the stream that were not yet delivered to the group, exactly.",
     ValueUnit::Count,
     Aggregation::Sum,
     ValueSource::Group(|values| values.lag.exact().into()),
@@ -389,7 +389,7 @@ pub static LAG_MAX: Family = gauge(
 
 pub static LAG_SECONDS: Family = gauge(
     "redis_stream_group_lag_seconds",
-    "Age of the oldest entry that the group has not been delivered; 0 if there is none.",
+    "Age of the oldest entry that was not yet delivered to the group; 0 if there is none.",
     ValueUnit::Seconds,
     Aggregation::LargestKnown,
     ValueSource::Group(|values| values.lag_seconds().into()),
@@ -404,7 +404,7 @@ pub static LAG_SECONDS: Family = gauge(
 
 pub static LAST_DELIVERY_AGE_SECONDS: Family = gauge(
     "redis_stream_group_last_delivery_age_seconds",
-    "Time since the group was last seen to have been delivered entries.",
+    "Time since streamgauge last saw that entries were delivered to the group.",
     ValueUnit::Seconds,
     Aggregation::SmallestKnown,
     ValueSource::Group(|values| values.last_delivery_age().into()),
@@ -600,7 +600,7 @@ pub static PENDING_MAX_IDLE_SECONDS: Family = gauge(
     }),
 )
 .notes(
-    "It is the time when the census read the entry, or while the list was last known to be \
+    "It was measured when the census read the entry, or when the list was last known to be \
          unchanged.",
 )
 .absent("until a census has ended; each was given back by `XNACK`")
@@ -634,8 +634,8 @@ pub static PENDING_DROPPED: Family = counter(
     }),
 )
 .notes(
-    "They are those that a deleted consumer had at the poll before, but no more than have \
-         disappeared since.",
+    "For each deleted consumer, it counts the entries that it had at the poll before, but no more \
+         than have disappeared since.",
 )
 .absent("until there are any")
 .counted_by(&PENDING_DROPPED)
@@ -672,9 +672,8 @@ pub static CONSUMERS_GROWTH: Family = gauge(
     ValueSource::Group(|values| values.consumers_growth.into()),
 )
 .notes(
-    "It rises where a program makes a new name at each start and deletes none. \
-         `alerts.state_file` keeps the counts of a group whose number has changed within the day over \
-         a restart.",
+    "It rises where programs choose a new consumer name at each start and delete none. With \
+         `alerts.state_file`, the counts of a group whose number of consumers changed within the day survive a restart.",
 )
 .absent("until the group was observed for a day; again after 6 hours without a poll")
 .fact(AlertFact::Value("consumers_growth"))
@@ -720,11 +719,10 @@ pub static ENTRIES_DELIVERED_TOTAL: Family = counter(
     ValueSource::Group(|values| values.entries_delivered.into()),
 )
 .notes(
-    "It never falls while the stream is there: when the group is set back or re-created, or its \
-         stream replaced, it does not change, and entries that are delivered again count again; entries that `XGROUP SETID` \
-         skips count too. While the lag is not known it is absent, and afterwards it includes what \
-         was delivered in between. While trimming overtakes the group, what it loses unseen is \
-         estimated by `redis_stream_group_loss_ratio`.",
+    "It never falls while the stream is there: setting the group back, re-creating it, or replacing its stream does not \
+         change it. Entries that are delivered again count again; entries that `XGROUP SETID` skips count too. After a time \
+         in which the lag was not known, it includes what was delivered then. While trimming overtakes the group, unseen \
+         losses are estimated by `redis_stream_group_loss_ratio`.",
 )
 .absent(NO_FLOW)
 .label("Delivered", "since streamgauge started", why_not_counted);
@@ -821,7 +819,7 @@ pub static ENTRIES_LOST_TOTAL: Family = counter(
     Aggregation::Counter,
     ValueSource::Group(|values| values.entries_lost.into()),
 )
-.notes("A loss that the group has read past between two polls is not seen.")
+.notes("A loss is not seen if the group reads past it between two polls.")
 .absent(
     "before server 7.0; while a loss is seen that cannot be confirmed: the stream has more than \
          5,000 groups and consumers, and the group moves between all readings",
@@ -854,7 +852,7 @@ pub static LOSS_RATIO: Family = gauge(
 
 pub static RETENTION_USED_RATIO: Family = gauge(
     "redis_stream_group_retention_used_ratio",
-    "Lag by length, 0 to 1: at 1 the next trim loses entries.",
+    "Lag divided by the length of the stream, 0 to 1: at 1 the next trim loses entries.",
     ValueUnit::Ratio,
     Aggregation::LargestKnown,
     ValueSource::Group(|values| values.seldom.retention_used.into()),
@@ -867,7 +865,7 @@ pub static RETENTION_USED_RATIO: Family = gauge(
 .fact(AlertFact::Value("retention_used_ratio"))
 .label(
     "Retention used",
-    "lag by length of the stream: at 100 % the next trim loses entries",
+    "lag as a share of the stream: at 100 % the next trim loses entries",
     |values| match (values.entries_lost, values.lag.exact()) {
         (None, _) => OLD_SERVER,
         (Some(_), None) => "the lag is not known exactly",

@@ -209,7 +209,7 @@ async fn check_says_in_a_word_what_a_server_refuses() {
         let checked = config.command("check").run().await;
         assert_eq!(checked.code, Some(0), "{}", checked.stderr);
         for said in [
-            "does not tell what it is (HELLO refused)",
+            "HELLO is refused: version and role are not known",
             "cannot look for streams by SCAN",
             "TIME is refused: ages use this machine's clock",
             "denied: 1 (a)",

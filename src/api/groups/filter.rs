@@ -28,7 +28,7 @@ pub enum GroupFilterError {
         expected: &'static str,
     },
     /// Unknown status.
-    #[error("status: found {0:?}; expected {names}, or several with commas between", names = names())]
+    #[error("status: found {0:?}; expected {names}, or several separated by commas", names = names())]
     Status(String),
     /// Not a number, or 0.
     #[error("limit: found {0:?}; expected a number of groups, 1 or more")]
