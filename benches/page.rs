@@ -263,7 +263,7 @@ fn group(number: u64, poll: u64) -> GroupReport {
     };
     let values = GroupValues {
         lag: if number.is_multiple_of(9) {
-            Lag::Between { min: lag, max: lag + 90 }
+            Lag::Between { min: lag.into(), max: lag + 90 }
         } else {
             Lag::Exact(lag)
         },

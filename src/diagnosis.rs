@@ -456,8 +456,8 @@ fn entries_wait(lag: Lag) -> String {
         Lag::Exact(0) => "no entry waits".to_owned(),
         Lag::Exact(1) => "1 entry waits".to_owned(),
         Lag::Exact(entries) => format!("{} entries wait", count(entries)),
-        Lag::Between { min, max: u64::MAX } => format!("at least {} entries wait", count(min)),
-        Lag::Between { min, max } => format!("{} to {} entries wait", count(min), count(max)),
+        Lag::Between { min, max: u64::MAX } => format!("at least {} entries wait", count(min.get())),
+        Lag::Between { min, max } => format!("{} to {} entries wait", count(min.get()), count(max)),
     }
 }
 
@@ -668,7 +668,7 @@ mod tests {
     fn without_a_condition_it_is_what_goes_on() {
         let unknown = |coverage| {
             let status = GroupStatus { coverage, ..with(&[]).status };
-            GroupValues { status, lag: Lag::Between { min: 3, max: u64::MAX }, ..with(&[]) }
+            GroupValues { status, lag: Lag::Between { min: 3.into(), max: u64::MAX }, ..with(&[]) }
         };
         let draining = GroupValues {
             added_rate: rate(20),

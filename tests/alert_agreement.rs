@@ -99,7 +99,7 @@ fn case() -> impl Strategy<Value = Case> {
 fn group_values() -> impl Strategy<Value = GroupValues> {
     let lag = prop_oneof![
         (0..8_u64).prop_map(Lag::Exact),
-        (0..8_u64, 0..8_u64).prop_map(|(a, b)| Lag::Between { min: a.min(b), max: a.max(b) }),
+        (0..8_u64, 0..8_u64).prop_map(|(a, b)| Lag::Between { min: a.min(b).into(), max: a.max(b) }),
     ];
     let oldest = prop_oneof![
         Just(OldestPending::Nothing),

@@ -331,7 +331,7 @@ impl Story {
                 self.exact += 1;
                 assert_eq!(lag, ahead, "{context}");
             }
-            Lag::Between { min, max } => assert!((min..=max).contains(&ahead), "{ahead}: {context}"),
+            Lag::Between { min, max } => assert!((min.get()..=max).contains(&ahead), "{ahead}: {context}"),
         }
         if let (Some(used), Lag::Exact(lag)) = (values.seldom.retention_used, values.lag) {
             assert_eq!((used.lag, used.length), (lag, snapshot.entries.len() as u64), "{context}");

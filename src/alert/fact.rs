@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_lag_between_bounds_is_compared_by_the_bound_that_is_certain() {
-        let between = group("g", GroupValues { lag: Lag::Between { min: 3, max: 40 }, ..values() });
+        let between = group("g", GroupValues { lag: Lag::Between { min: 3.into(), max: 40 }, ..values() });
         for (operator, value) in [
             (Operator::Above, FactValue::Known(3.0)),
             (Operator::AtLeast, FactValue::Known(3.0)),
@@ -325,7 +325,7 @@ mod tests {
                 unchanged_until: None,
             }),
             consumers: 6,
-            consumers_growth: Some(2.into()),
+            consumers_growth: Some(2).into(),
             silent_consumers: Some(SilentConsumers { idle: 3, stranded: 1 }),
             seldom: SeldomGroupValues {
                 retention_used: Some(Retention { lag: 1, length: 4 }),

@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_backlog_is_exact_or_an_error() {
-        let between = Lag::Between { min: 0, max: 9 };
+        let between = Lag::Between { min: 0.into(), max: 9 };
         let bounded = vec![
             group("bounded", Some((between, 1))),
             group("gone", None),

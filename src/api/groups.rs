@@ -643,7 +643,7 @@ mod tests {
         let behind = vec![
             group("fine", Some(values(Ok, Exact(0), 0))),
             group("few", Some(values(Stalled, Exact(3), 0))),
-            group("perhaps", Some(values(Stalled, Between { min: 2, max: 1_000 }, 1))),
+            group("perhaps", Some(values(Stalled, Between { min: 2.into(), max: 1_000 }, 1))),
             group("many", Some(values(Stalled, Exact(40), 1))),
             group("absent", None),
         ];

@@ -424,7 +424,7 @@ mod tests {
         let groups = vec![
             group("known", Some(values(Lag::Exact(12), Some(entry))), Some(consumers)),
             group("missing", None, None),
-            group("unknown", Some(values(Lag::Between { min: 3, max: 40 }, None)), None),
+            group("unknown", Some(values(Lag::Between { min: 3.into(), max: 40 }, None)), None),
         ];
         let stream_values = StreamValues {
             length: 40,

@@ -123,7 +123,7 @@ pub(super) fn lag(lag: Lag) -> Markup {
             Lag::Exact(0) => { span.dim { "0" } }
             Lag::Exact(entries) => (count(entries)),
             Lag::Between { min, max } => {
-                span title="being counted; these bounds are certain" { (count(min)) " to " (count(max)) }
+                span title="being counted; these bounds are certain" { (count(min.get())) " to " (count(max)) }
             }
         }
     }

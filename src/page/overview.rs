@@ -182,7 +182,7 @@ mod tests {
             |lag, status: Status| GroupValues { lag, status: status.into(), messages_pending: 1, ..values() };
         let groups = vec![
             group("calm", with(Lag::Exact(0), Status::Ok)),
-            group("counted", with(Lag::Between { min: 3, max: 4_000 }, Status::Lagging)),
+            group("counted", with(Lag::Between { min: 3.into(), max: 4_000 }, Status::Lagging)),
             group("dead", with(Lag::Exact(1_200), Status::Abandoned)),
             GroupReport { named: true, values: None, ..group("wanted", values()) },
         ];

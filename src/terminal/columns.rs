@@ -271,7 +271,7 @@ mod tests {
             ListedGroup { values, ..ListedGroup::default() }
         };
         assert_eq!(lag(&of(Lag::Exact(1_213))), "1,213");
-        assert_eq!(lag(&of(Lag::Between { min: 0, max: 5_000 })), "0..5,000");
+        assert_eq!(lag(&of(Lag::Between { min: 0.into(), max: 5_000 })), "0..5,000");
         assert_eq!(lag(&ListedGroup::default()), "?");
         assert_eq!(value(&ListedGroup::default(), &LAG_SECONDS), "?");
         assert_eq!(value(&of(Lag::Exact(0)), &OLDEST_PENDING_AGE_SECONDS), "-");
@@ -316,7 +316,7 @@ mod tests {
             ),
             ..ListedGroup::default()
         };
-        let unknown = Lag::Between { min: 1, max: 70 };
+        let unknown = Lag::Between { min: 1.into(), max: 70 };
         let groups = [group("a", Lag::Exact(50), 7), group("b", unknown, 0), group("c", Lag::Exact(60), 9)];
         let line = TableLine { groups: groups.iter().collect(), marker: "\u{25b8} ", chart: None };
         let shown = table(&Listing::default(), &[line], Some(80)).lines().join("\n");

@@ -195,7 +195,7 @@ mod tests {
             status: Some(status),
             values: ListedValues::of(
                 (&GroupValues {
-                    lag: lag.map_or(Lag::Between { min: 1_200, max: 5_000 }, Lag::Exact),
+                    lag: lag.map_or(Lag::Between { min: 1_200.into(), max: 5_000 }, Lag::Exact),
                     lag_seconds: lag.map(|_| Duration::from_millis(192_400)).map(Age::of),
                     messages_pending,
                     consumers: 2,

@@ -669,7 +669,7 @@ pub static CONSUMERS_GROWTH: Family = gauge(
          not have more.",
     ValueUnit::Count,
     Aggregation::SumOfKnown,
-    ValueSource::Group(|values| values.consumers_growth.into()),
+    ValueSource::Group(|values| values.consumers_growth.get().into()),
 )
 .notes(
     "It rises where programs choose a new consumer name at each start and delete none. With \

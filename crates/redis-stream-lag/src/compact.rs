@@ -1,7 +1,7 @@
-//! Numbers and times in eight bytes, and IDs in sixteen, also where they may not be known: a report and the state between
+//! Numbers and times in eight bytes or four, and IDs in sixteen, also where they may not be known: a report and the state between
 //! polls have dozens of them for each group.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use redis_stream_core::id::StreamId;
@@ -114,6 +114,26 @@ impl From<Millis> for Duration {
     }
 }
 
+/// A number below 4 billion that may be unknown, in four bytes. The default is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SmallCount(Option<NonZeroU32>);
+
+impl SmallCount {
+    /// Returns the number; `None` if it is not known.
+    #[must_use]
+    pub fn get(self) -> Option<u64> {
+        // One more than the number, so that an unknown one takes no space.
+        self.0.map(|stored| u64::from(stored.get() - 1))
+    }
+}
+
+impl From<Option<u64>> for SmallCount {
+    fn from(number: Option<u64>) -> Self {
+        let stored = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1);
+        Self(number.and_then(|number| NonZeroU32::new(stored(number))))
+    }
+}
+
 /// Returns a time in milliseconds; the largest number if it is longer.
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -223,6 +243,16 @@ mod tests {
         }
         assert!(Some(Count::from(0)) > None && Count::from(1) > Count::from(0));
         assert_eq!(Micros::default().get(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_small_count_takes_four_bytes_and_may_be_unknown() {
+        assert_eq!((size_of::<SmallCount>(), SmallCount::default().get()), (4, None));
+        let largest = u64::from(u32::MAX) - 1;
+        for (count, kept) in [(0, 0), (1, 1), (largest, largest), (largest + 1, largest), (u64::MAX, largest)]
+        {
+            assert_eq!(SmallCount::from(Some(count)).get(), Some(kept));
+        }
     }
 
     #[test]

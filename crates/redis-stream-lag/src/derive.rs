@@ -534,7 +534,7 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
         pending_orphaned: pending_orphaned(group, open, info).map(Count::from),
         pending_census: census(group, open).and_then(|census| census.reading(info.time)),
         consumers: group.consumers,
-        consumers_growth: consumers_growth.map(Count::from),
+        consumers_growth: consumers_growth.into(),
         silent_consumers: silent_consumers(group, open, stream.reading.consumer_limit.max_idle),
         entries_lost: entries_lost.map(Count::from),
         entries_delivered: flow.delivered(&reading).map(Count::from),
@@ -646,7 +646,7 @@ fn bounds(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
         checkpoint.map_or((StreamId::MAX, 0), |checkpoint| (checkpoint.id, checkpoint.entries_above));
     let scanned = cache.scans.iter().filter(|scan| scan.start >= position && scan.start < end);
     let counted: u64 = scanned.map(|scan| scan.counted).sum();
-    Lag::Between { min: (counted + above).max(1).min(max), max }
+    Lag::Between { min: (counted + above).max(1).min(max).into(), max }
 }
 
 fn oldest_pending(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Option<OldestPending> {

@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::compact::{ConstDefault, Count, Micros, Millis, MostlyDefault, millis};
+use crate::compact::{ConstDefault, Count, Micros, Millis, MostlyDefault, SmallCount, millis};
 use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage};
 use crate::fold::{largest, longest, longest_of_all, sum, sum_of_all, sum_of_known};
 use crate::question::{FATAL_DELIVERIES, is_fatal};
@@ -63,9 +63,9 @@ pub struct GroupValues {
     pub pending_census: Option<PendingCensusReading>,
     /// Number of consumers. Source: XINFO GROUPS consumers.
     pub consumers: u64,
-    /// Consumers by which the group has grown since a day before; 0 if it has not. `None` until the group was observed
+    /// Consumers by which the group has grown since a day before; 0 if it has not. Not known until the group was observed
     /// for a day.
-    pub consumers_growth: Option<Count>,
+    pub consumers_growth: SmallCount,
     /// Consumers that are idle for longer than [`max_idle`](crate::snapshot::ConsumerLimit::max_idle). `None` where
     /// consumers are not read.
     pub silent_consumers: Option<SilentConsumers>,
@@ -159,8 +159,7 @@ impl GroupValues {
                 .map(Count::from),
             pending_census: census(members),
             consumers: sum(members.iter().map(|values| values.consumers)),
-            consumers_growth: sum_of_known(members.iter().map(|values| values.consumers_growth))
-                .map(Count::from),
+            consumers_growth: sum_of_known(members.iter().map(|values| values.consumers_growth.get())).into(),
             silent_consumers: sum_of_all(silent().map(|silent| Some(silent?.idle)))
                 .zip(sum_of_all(silent().map(|silent| Some(silent?.stranded))))
                 .map(|(idle, stranded)| SilentConsumers { idle: short(idle), stranded: short(stranded) }),
@@ -209,9 +208,7 @@ impl GroupValues {
             && readings.has_grown(before.last_delivery_age, *last_delivery_age, POLL_TOLERANCE)
             && is_oldest_unchanged(before.oldest_pending.as_ref(), oldest_pending.as_ref(), readings)
             && is_census_unchanged(before.pending_census.as_ref(), pending_census.as_ref(), readings)
-            && is_status_unchanged(&before.status, status, readings)
-            && is_same_rate(before.added_rate, *added_rate)
-            && is_same_rate(before.delivered_rate, *delivered_rate);
+            && is_status_unchanged(&before.status, status, readings);
         have_ages_grown
             && (*lag, *last_delivered_id, *entries_read)
                 == (before.lag, before.last_delivered_id, before.entries_read)
@@ -220,6 +217,7 @@ impl GroupValues {
             && (*consumers_growth, *silent_consumers) == (before.consumers_growth, before.silent_consumers)
             && (*entries_lost, *entries_delivered) == (before.entries_lost, before.entries_delivered)
             && (*entries_acknowledged, *drain_time) == (before.entries_acknowledged, before.drain_time)
+            && (*added_rate, *delivered_rate) == (before.added_rate, before.delivered_rate)
             && *seldom == before.seldom
     }
 }
@@ -241,7 +239,7 @@ fn lag(members: &[GroupValues]) -> Lag {
     let min = sum(members.iter().map(|values| values.lag.min()));
     match sum_of_all(members.iter().map(|values| values.lag.exact())) {
         Some(lag) => Lag::Exact(lag),
-        None => Lag::Between { min, max: sum(members.iter().map(|values| values.lag.max())) },
+        None => Lag::Between { min: min.into(), max: sum(members.iter().map(|values| values.lag.max())) },
     }
 }
 
@@ -347,12 +345,6 @@ impl Readings {
             (before, now) => before == now,
         }
     }
-}
-
-/// No entry over one time is as many as none over another.
-fn is_same_rate(before: Option<EntryRate>, now: Option<EntryRate>) -> bool {
-    let is_zero = |rate: Option<EntryRate>| rate.is_some_and(|rate| rate.entries == 0);
-    before == now || is_zero(before) && is_zero(now)
 }
 
 fn is_oldest_unchanged(
@@ -604,37 +596,27 @@ impl Retention {
     }
 }
 
-/// The rate of entries over some time.
+/// The rate of entries over some time. An `Option` of it takes no more space than the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryRate {
-    entries: u64,
-    milliseconds: NonZeroU64,
-}
+pub struct EntryRate(
+    /// The inverted bits of the number of entries per second, which is finite: they are never 0.
+    NonZeroU64,
+);
 
 impl EntryRate {
     /// Returns the rate of so many entries in a time, in whole milliseconds and at least one.
     #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a rate is good to some digits")]
     pub fn new(entries: u64, time: Duration) -> Self {
-        Self { entries, milliseconds: NonZeroU64::new(millis(time)).unwrap_or(NonZeroU64::MIN) }
-    }
-
-    /// Returns the number of entries.
-    #[must_use]
-    pub const fn entries(self) -> u64 {
-        self.entries
-    }
-
-    /// Returns the time.
-    #[must_use]
-    pub const fn time(self) -> Duration {
-        Duration::from_millis(self.milliseconds.get())
+        let time = Duration::from_millis(millis(time).max(1));
+        let per_second = entries as f64 / time.as_secs_f64();
+        Self(NonZeroU64::new(!per_second.to_bits()).expect("all bits are set in no finite number"))
     }
 
     /// Returns the number of entries per second.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a rate is good to some digits")]
     pub fn per_second(self) -> f64 {
-        self.entries as f64 / self.time().as_secs_f64()
+        f64::from_bits(!self.0.get())
     }
 }
 
@@ -663,8 +645,8 @@ pub enum Lag {
     Exact(u64),
     /// The lag is not known yet, but certainly lies from `min` to `max`, both inclusive.
     Between {
-        /// Smallest possible lag.
-        min: u64,
+        /// Smallest possible lag. As a [`Count`], it leaves room for telling the variants apart.
+        min: Count,
         /// Largest possible lag.
         max: u64,
     },
@@ -673,7 +655,7 @@ pub enum Lag {
 impl Default for Lag {
     /// Returns a lag about which nothing is known.
     fn default() -> Self {
-        Self::Between { min: 0, max: u64::MAX }
+        Self::Between { min: 0.into(), max: u64::MAX }
     }
 }
 
@@ -692,7 +674,7 @@ impl Lag {
     pub fn min(self) -> u64 {
         match self {
             Self::Exact(entries) => entries,
-            Self::Between { min, .. } => min,
+            Self::Between { min, .. } => min.get(),
         }
     }
 
@@ -909,7 +891,11 @@ mod random {
             let (loss, retention) =
                 (LossEstimate { lost: count(rng), added: 9 }, Retention { lag: count(rng), length: 9 });
             Self {
-                lag: if rng.bool() { Lag::Exact(min) } else { Lag::Between { min, max: min + more } },
+                lag: if rng.bool() {
+                    Lag::Exact(min)
+                } else {
+                    Lag::Between { min: min.into(), max: min + more }
+                },
                 lag_seconds: maybe_span(rng).map(Age::of),
                 last_delivered_id: StreamId::new(count(rng), 0),
                 last_delivered_id_age: maybe_span(rng).map(Age::of),
@@ -921,7 +907,7 @@ mod random {
                 pending_orphaned: maybe_count(rng).map(Count::from),
                 pending_census: census(rng),
                 consumers: count(rng),
-                consumers_growth: maybe_count(rng).map(Count::from),
+                consumers_growth: maybe_count(rng).into(),
                 silent_consumers: maybe(rng, silent),
                 entries_lost: maybe_count(rng).map(Count::from),
                 entries_delivered: maybe_count(rng).map(Count::from),

@@ -770,7 +770,7 @@ mod tests {
     fn values(number: u64) -> (Lag, StreamId, Option<u64>) {
         let lag = match number {
             0 => Lag::Exact(0),
-            1 => Lag::Between { min: 1, max: 1 },
+            1 => Lag::Between { min: 1.into(), max: 1 },
             _ => Lag::Exact(number),
         };
         (lag, StreamId::new(number, 0), (number != 5).then_some(number))
@@ -826,7 +826,7 @@ mod tests {
     #[test]
     fn the_last_point_before_the_window_is_kept_over_a_gap() {
         let mut history = polled_every(Duration::from_secs(10), WINDOW);
-        let last = sample(WINDOW * 9, Lag::Between { min: 1, max: 5 });
+        let last = sample(WINDOW * 9, Lag::Between { min: 1.into(), max: 5 });
         history.note(&last, WINDOW);
         let view = HistoryWindow { history: &history, sample: &last, window: WINDOW };
         assert_eq!(view.exact_lags().collect::<Vec<_>>(), [37], "the last one before the gap");

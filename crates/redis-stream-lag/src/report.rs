@@ -1,12 +1,11 @@
 //! The report of one poll: plain values. Each states its unit, its source, and the meaning of its absence.
 
 use std::cmp::Reverse;
-use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::compact::{ConstDefault, Count, EntryId, Micros, MostlyDefault};
+use crate::compact::{ConstDefault, Count, EntryId, Micros, MostlyDefault, SmallCount};
 pub use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage, Status};
 pub use crate::group_values::{
     Age, CensusView, ConsumerCensus, EntryRate, GroupValues, GroupView, Lag, LossEstimate, NewPosition,
@@ -329,26 +328,6 @@ impl ConstDefault for SeldomStreamValues {
         idmp: None,
         fold: None,
     };
-}
-
-/// A number below 4 billion that may be unknown, in four bytes. The default is unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SmallCount(Option<NonZeroU32>);
-
-impl SmallCount {
-    /// Returns the number; `None` if it is not known.
-    #[must_use]
-    pub fn get(self) -> Option<u64> {
-        // One more than the number, so that an unknown one takes no space.
-        self.0.map(|stored| u64::from(stored.get() - 1))
-    }
-}
-
-impl From<Option<u64>> for SmallCount {
-    fn from(number: Option<u64>) -> Self {
-        let stored = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1);
-        Self(number.and_then(|number| NonZeroU32::new(stored(number))))
-    }
 }
 
 /// The streams of a family.

@@ -40,7 +40,7 @@ fn lag(values: GroupView<'_>) -> Detail {
     let (value, note) = match values.lag {
         Lag::Exact(entries) => (count(entries), "entries in the stream that the group was not delivered"),
         Lag::Between { min, max } => (
-            format!("{} to {}", count(min), count(max)),
+            format!("{} to {}", count(min.get()), count(max)),
             "not known exactly, because it takes more counting than one poll may do; these bounds are certain",
         ),
     };
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn the_reason_why_something_is_not_known_is_the_one_that_holds() {
         let known = GroupValues { entries_lost: Some(0.into()), ..values() };
-        let lag = Lag::Between { min: 3, max: 4 };
+        let lag = Lag::Between { min: 3.into(), max: 4 };
         let counting = GroupValues { lag, entries_lost: Some(0.into()), ..values() };
         let at_the_beginning = GroupValues { last_delivered_id: StreamId::MIN, ..values() };
         for (values, why) in [
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_lag_that_is_being_counted_is_shown_by_its_bounds() {
-        let between = GroupValues { lag: Lag::Between { min: 3, max: 4_000 }, ..values() };
+        let between = GroupValues { lag: Lag::Between { min: 3.into(), max: 4_000 }, ..values() };
         assert!(
             of_group((&between).into()).into_string().contains(r#"<span class="value">3 to 4,000</span>"#)
         );

@@ -58,8 +58,8 @@ fn of_family(family: &Family, values: GroupView<'_>) -> Markup {
 fn lag(lag: Lag) -> Markup {
     match lag {
         Lag::Exact(entries) => html! { (count(entries)) },
-        Lag::Between { min, max: u64::MAX } => html! { "at least " (count(min)) },
-        Lag::Between { min, max } => html! { (count(min)) " to " (count(max)) },
+        Lag::Between { min, max: u64::MAX } => html! { "at least " (count(min.get())) },
+        Lag::Between { min, max } => html! { (count(min.get())) " to " (count(max)) },
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_no_number() {
-        let unknown = shown(&GroupValues { lag: Lag::Between { min: 3, max: u64::MAX }, ..values() });
+        let unknown = shown(&GroupValues { lag: Lag::Between { min: 3.into(), max: u64::MAX }, ..values() });
         insta::assert_snapshot!(unknown, @"
         Lag at least 3
         Behind ? not known

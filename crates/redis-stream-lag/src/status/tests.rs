@@ -95,7 +95,7 @@ fn add(sample: &mut Sample, entries: u64) {
     sample.added = sample.added.map(|added| added + entries);
     sample.lag = match sample.lag {
         Lag::Exact(lag) => Lag::Exact(lag + entries),
-        Lag::Between { min, max } => Lag::Between { min: min.max(1), max: max + entries },
+        Lag::Between { min, max } => Lag::Between { min: min.max(1.into()), max: max + entries },
     };
 }
 
@@ -326,7 +326,7 @@ fn a_group_is_abandoned_if_entries_wait_and_no_consumer_is_active() {
             (
                 "the lag is not exact",
                 |_, sample| {
-                    sample.lag = Lag::Between { min: 1, max: 9 };
+                    sample.lag = Lag::Between { min: 1.into(), max: 9 };
                     sample.newest.ms += 1;
                     sample.activity = ConsumerActivity::NoConsumers;
                 },
@@ -335,7 +335,7 @@ fn a_group_is_abandoned_if_entries_wait_and_no_consumer_is_active() {
             (
                 "the lag may be 0",
                 |_, sample| {
-                    sample.lag = Lag::Between { min: 0, max: 9 };
+                    sample.lag = Lag::Between { min: 0.into(), max: 9 };
                     sample.activity = ConsumerActivity::NoConsumers;
                 },
                 false,
@@ -414,7 +414,7 @@ fn a_group_is_stalled_if_entries_wait_although_there_are_consumers() {
                 },
                 true,
             ),
-            ("the lag is not exact", |_, sample| sample.lag = Lag::Between { min: 1, max: 9 }, true),
+            ("the lag is not exact", |_, sample| sample.lag = Lag::Between { min: 1.into(), max: 9 }, true),
             (
                 "one was read",
                 |n, sample| {
@@ -676,7 +676,7 @@ fn a_group_is_lagging_if_it_is_behind_for_the_window_and_its_lag_grows() {
             |n, sample| {
                 add(sample, 100);
                 read(sample, 50);
-                sample.lag = Lag::Between { min: 1_000 + n as u64 * 50, max: sample.lag.max() };
+                sample.lag = Lag::Between { min: (1_000 + n as u64 * 50).into(), max: sample.lag.max() };
             },
             false,
         ),
@@ -686,7 +686,8 @@ fn a_group_is_lagging_if_it_is_behind_for_the_window_and_its_lag_grows() {
                 add(sample, 100);
                 read(sample, 50);
                 let lag = sample.lag.max();
-                sample.lag = if n % 3 == 0 { Lag::Between { min: 1, max: lag } } else { Lag::Exact(lag) };
+                sample.lag =
+                    if n % 3 == 0 { Lag::Between { min: 1.into(), max: lag } } else { Lag::Exact(lag) };
             },
             true,
         ),
@@ -714,7 +715,7 @@ fn a_group_is_lagging_if_it_is_behind_for_the_window_and_its_lag_grows() {
 fn a_group_is_unknown_until_its_history_covers_the_window() {
     let starts: [(&str, SampleChange); 3] = [
         ("entries wait", |_, sample| sample.lag = Lag::Exact(7)),
-        ("entries may wait", |_, sample| sample.lag = Lag::Between { min: 0, max: 7 }),
+        ("entries may wait", |_, sample| sample.lag = Lag::Between { min: 0.into(), max: 7 }),
         ("entries are pending", |_, sample| sample.pending = 7),
     ];
     for (name, start) in starts {
@@ -807,7 +808,7 @@ fn a_group_is_unknown_if_it_is_behind_and_its_lag_is_not_known_for_long() {
     let statuses = watched.polls(6 * POLLS, |sample| {
         add(sample, 100);
         read(sample, 50);
-        sample.lag = Lag::Between { min: 1, max: sample.lag.max() };
+        sample.lag = Lag::Between { min: 1.into(), max: sample.lag.max() };
     });
     let is_known = |status: &&Status| **status == Status::Ok;
     let known = statuses.iter().take_while(is_known).count();
@@ -1028,7 +1029,7 @@ proptest::proptest! {
                 _ => pending(sample.position.ms, Some(3), 1),
             };
             if rng.u8(..8) == 0 && sample.lag.min() > 0 {
-                sample.lag = Lag::Between { min: 1, max: sample.lag.max() + 1_000 };
+                sample.lag = Lag::Between { min: 1.into(), max: sample.lag.max() + 1_000 };
             }
         });
         let (first, later) = statuses.split_at(POLLS);

@@ -249,6 +249,7 @@ impl Truth {
                     assert!(least <= lag && lag <= most, "lag {lag}, not {least} to {most}: {}", context());
                 }
                 Lag::Between { min, max } => {
+                    let min = min.get();
                     assert!(min <= most && max >= least && min <= max, "{min} to {max}: {}", context());
                 }
             }
