@@ -11,13 +11,19 @@ use crate::format::units::{clock, count, rate_number, span};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 use redis_stream_lag::question::is_fatal;
-use redis_stream_lag::report::{CensusView, GroupView, Lag, OldestPending, Status};
+use redis_stream_lag::report::{GroupView, Lag, OldestPending, Status};
 
 /// Deliveries from which on a pending entry counts as one that fails: a claim from a consumer that died is no failure.
 const MANY_DELIVERIES: u64 = 3;
 /// The advice about an entry that no consumer can process any more.
 const REMOVE_GONE: &str =
     "XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on";
+const REMOVE_GONE_ONES: &str = "XACK it and the others that are gone (streamgauge pending --fields shows which), then let \
+     another consumer claim the rest (XAUTOCLAIM)";
+const SORT_GONE: &str = "XACK what is gone (streamgauge pending --fields shows which), then let another consumer claim \
+     the rest (XAUTOCLAIM), and acknowledge them";
+const LOOK_FIRST: &str = "See whether it is still in the stream (XRANGE), which is not known: if it is gone, XACK it; else let \
+     another consumer claim it (XAUTOCLAIM), and acknowledge it";
 /// Characters of a consumer's name.
 const NAME_CHARS: usize = 60;
 
@@ -43,6 +49,41 @@ pub struct WorstPending<'v> {
     pub idle: Option<Duration>,
     /// Time since it was added; `None` if its ID is not a time.
     pub age: Option<Duration>,
+}
+
+/// What is known of whether a group's pending entries are still in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GonePending {
+    /// All are there, or nothing is pending.
+    None,
+    /// At least so many are gone.
+    Some(u64),
+    All,
+    NotKnown,
+}
+
+impl GonePending {
+    pub(crate) fn of(view: GroupView<'_>) -> Self {
+        match (view.pending_orphaned.map(u64::from), view.messages_pending) {
+            (_, 0) | (Some(0), _) => Self::None,
+            (Some(gone), pending) if gone >= pending => Self::All,
+            (Some(gone), _) => Self::Some(gone),
+            (None, pending) if oldest_pending(view).is_some_and(|oldest| view.was_trimmed(oldest.id)) => {
+                if pending == 1 {
+                    Self::All
+                } else {
+                    Self::Some(1)
+                }
+            }
+            (None, _) => Self::NotKnown,
+        }
+    }
+}
+
+/// Returns the ID of the oldest pending entry, if it is known to be no longer in the stream.
+pub(crate) fn oldest_gone(view: GroupView<'_>) -> Option<StreamId> {
+    let oldest = oldest_pending(view)?.id;
+    (GonePending::of(view) == GonePending::All || view.was_trimmed(oldest)).then_some(oldest)
 }
 
 /// Returns the oldest pending entry.
@@ -304,39 +345,37 @@ impl Facts<'_> {
             1 => "1 more is pending".to_owned(),
             others => format!("{} more are pending", count(others)),
         });
-        let gone = self.gone(entry);
-        let advice = match gone {
-            Some(_) => REMOVE_GONE,
-            None => "See what it holds (XRANGE), fix its handler or put it aside, then XACK it",
+        let advice = match GonePending::of(self.values) {
+            _ if self.is_gone(entry) => REMOVE_GONE,
+            GonePending::None => "See what it holds (XRANGE), fix its handler or put it aside, then XACK it",
+            _ => {
+                "See what it holds (XRANGE): if it is gone from the stream, XACK it; else fix its handler or put it aside, then XACK it"
+            }
         };
-        (joined([Some(first), gone, behind, others, self.loss_ahead()]), advice)
+        (joined([Some(first), self.gone(Some(entry)), behind, others, self.loss_ahead()]), advice)
     }
 
     fn stuck(&self) -> Sentence {
         let Some(entry) = longest_pending(self.values, self.at) else {
             let first =
                 format!("Stuck: a pending entry has not been acknowledged{}", self.since(Status::Stuck));
-            return (joined([Some(first), self.pending()]), "Find it with XPENDING");
+            let gone = self.gone(None);
+            let advice = match GonePending::of(self.values) {
+                GonePending::All => "Find it with XPENDING, and XACK it",
+                GonePending::None => "Find it with XPENDING",
+                _ => "Find it with XPENDING; if it is gone from the stream (XRANGE), XACK it",
+            };
+            return (joined([Some(first), gone, self.pending()]), advice);
         };
-        let (first, advice) = match (entry.consumer, entry.idle) {
-            (_, None) => (
-                format!("Stuck: entry {} was given back (XNACK), and no consumer takes it", entry.id),
-                "Let a consumer claim it (XAUTOCLAIM)",
-            ),
-            (consumer, Some(idle)) => {
-                let owner = consumer.map(|consumer| format!(" to {}", name(consumer))).unwrap_or_default();
-                let (id, since) = (entry.id, self.clock(idle));
-                (
-                    format!(
-                        "Stuck: entry {id} was delivered{owner} at {since} ({} ago) and not acknowledged",
-                        span(idle)
-                    ),
-                    "Let another consumer claim it (XAUTOCLAIM), and acknowledge it",
-                )
+        let (id, now) = (entry.id, self.at);
+        let first = match entry.idle {
+            None => format!("Stuck: entry {id} was given back (XNACK), and no consumer takes it"),
+            Some(idle) => {
+                let owner = entry.consumer.map(|owner| format!(" to {}", name(owner))).unwrap_or_default();
+                let (since, ago) = (clock(now.saturating_sub(idle), now), span(idle));
+                format!("Stuck: entry {id} was delivered{owner} at {since} ({ago} ago) and not acknowledged")
             }
         };
-        let gone = self.gone(&entry);
-        let advice = if gone.is_some() { REMOVE_GONE } else { advice };
         let again = entry.deliveries.filter(|deliveries| *deliveries > 1);
         let again = again.map(|deliveries| format!("it was delivered {} times", count(deliveries)));
         let failing =
@@ -346,24 +385,47 @@ impl Facts<'_> {
             None => format!("entry {} was marked as failed (XNACK FATAL)", worst.id),
         });
         let waiting = (self.values.lag.max() > 0).then(|| self.waiting());
-        (joined([Some(first), gone, again, failing, self.pending(), waiting]), advice)
+        let parts = [Some(first), self.gone(Some(&entry)), again, failing, self.pending(), waiting];
+        (joined(parts), self.advice_on_stuck(&entry))
     }
 
-    /// Returns the words about a pending entry that is known to be no longer in the stream.
-    fn gone(&self, entry: &WorstPending<'_>) -> Option<String> {
-        let pending = self.values.messages_pending;
-        let are_all_gone = pending > 0 && self.values.pending_orphaned.map(u64::from) == Some(pending);
-        let is_oldest = oldest_pending(self.values).is_some_and(|oldest| oldest.id == entry.id);
-        // The list is as it was then, so the oldest entry is one of those below the first of the stream.
-        let is_trimmed = |shown: CensusView<'_>| shown.unchanged_until.is_some() && shown.census.trimmed > 0;
-        let words = if are_all_gone && pending > 1 {
-            "neither it nor any other pending entry is in the stream any more"
-        } else if are_all_gone || (is_oldest && self.values.pending_census().is_some_and(is_trimmed)) {
-            "it is no longer in the stream"
-        } else {
-            return None;
-        };
-        Some(words.to_owned())
+    /// Returns what to do about an entry that no consumer takes. One that left the stream cannot be claimed.
+    fn advice_on_stuck(&self, entry: &WorstPending<'_>) -> &'static str {
+        match GonePending::of(self.values) {
+            GonePending::All => REMOVE_GONE,
+            GonePending::Some(_) if self.is_gone(entry) => REMOVE_GONE_ONES,
+            GonePending::Some(_) => SORT_GONE,
+            GonePending::NotKnown => LOOK_FIRST,
+            GonePending::None if entry.idle.is_none() => "Let a consumer claim it (XAUTOCLAIM)",
+            GonePending::None => "Let another consumer claim it (XAUTOCLAIM), and acknowledge it",
+        }
+    }
+
+    /// Returns true if a pending entry is known to be no longer in the stream.
+    fn is_gone(&self, entry: &WorstPending<'_>) -> bool {
+        GonePending::of(self.values) == GonePending::All || self.values.was_trimmed(entry.id)
+    }
+
+    /// Returns the words about pending entries that are known to be no longer in the stream: about this one, if it is one
+    /// of them.
+    fn gone(&self, entry: Option<&WorstPending<'_>>) -> Option<String> {
+        let gone = GonePending::of(self.values);
+        match entry.filter(|entry| self.is_gone(entry)) {
+            Some(_) if gone == GonePending::All && self.values.messages_pending > 1 => {
+                Some("neither it nor any other pending entry is in the stream any more".to_owned())
+            }
+            Some(_) => Some("it is no longer in the stream".to_owned()),
+            None => match gone {
+                GonePending::All => Some("no pending entry is in the stream any more".to_owned()),
+                GonePending::Some(1) => {
+                    Some("at least 1 pending entry is no longer in the stream".to_owned())
+                }
+                GonePending::Some(gone) => {
+                    Some(format!("{} pending entries are no longer in the stream", count(gone)))
+                }
+                GonePending::None | GonePending::NotKnown => None,
+            },
+        }
     }
 
     fn lagging(&self) -> Sentence {
@@ -474,10 +536,11 @@ fn joined<const N: usize>(parts: [Option<String>; N]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alert::test_support::{group, stream};
     use redis_stream_lag::question::FATAL_DELIVERIES;
     use redis_stream_lag::report::{
         Age, ConditionSet, EntryRate, GroupStatus, GroupValues, HistoryCoverage, LossEstimate, PendingCensus,
-        PendingCensusReading, PendingReport, SeldomGroupValues,
+        PendingCensusReading, PendingReport, ReportedStream, SeldomGroupValues,
     };
     use std::sync::Arc;
 
@@ -513,7 +576,12 @@ mod tests {
             idle: idle.map(Age::of),
             deliveries,
         };
-        GroupValues { oldest_pending: Some(entry), messages_pending: 12, ..values.clone() }
+        GroupValues {
+            oldest_pending: Some(entry),
+            messages_pending: 12,
+            pending_orphaned: Some(0.into()),
+            ..values.clone()
+        }
     }
 
     #[test]
@@ -623,44 +691,59 @@ mod tests {
 
     #[test]
     fn a_pending_entry_that_left_the_stream_cannot_be_claimed() {
+        let oldest = 1_795_895_526_988;
         let stuck = |deliveries, idle, orphaned: Option<u64>, messages_pending| GroupValues {
             messages_pending,
             pending_orphaned: orphaned.map(Into::into),
             ..holding(&with(&[Status::Stuck]), deliveries, idle)
         };
-        let counted = |trimmed, unchanged_until: Option<Duration>, values| {
-            let census = Arc::new(PendingCensus { trimmed, ..PendingCensus::default() });
-            let (age, unchanged_until) = (Age::of(s(9)), unchanged_until.map(Into::into));
-            let pending_census = Some(PendingCensusReading { census, age, unchanged_until });
-            GroupValues { pending_census, ..values }
-        };
-        let some = |orphaned| stuck(1, Some(s(900)), Some(orphaned), 12);
+        let held = |orphaned: Option<u64>| stuck(1, Some(s(900)), orphaned, 12);
+        // The first entry of the stream is at the oldest pending one, or above it.
+        let (at, above) = (oldest, oldest + 1);
+        let unread = GroupValues { oldest_pending: None, ..held(Some(12)) };
         let cases = [
-            ("all", some(12)),
-            ("the only one", stuck(1, Some(s(900)), Some(1), 1)),
-            ("given back", stuck(1, None, Some(12), 12)),
-            ("fails", stuck(5, Some(s(900)), Some(12), 12)),
-            ("the oldest was trimmed", counted(1, Some(AT), some(1))),
-            ("some, and the list has changed", counted(1, None, some(1))),
-            ("some within the stream", counted(0, Some(AT), some(1))),
-            ("not known", stuck(1, Some(s(900)), None, 12)),
+            ("none", at, held(Some(0))),
+            ("all", above, held(Some(12))),
+            ("the only one", above, stuck(1, Some(s(900)), Some(1), 1)),
+            ("all, given back", above, stuck(1, None, Some(12), 12)),
+            ("all, it fails", above, stuck(5, Some(s(900)), Some(12), 12)),
+            ("all, and the oldest is not known", above, unread),
+            ("some, it was trimmed", above, held(Some(3))),
+            ("some, it fails", above, stuck(5, Some(s(900)), Some(3), 12)),
+            ("some, perhaps others", at, held(Some(3))),
+            ("some, perhaps others, given back", at, stuck(1, None, Some(1), 12)),
+            ("some, perhaps others, it fails", at, stuck(5, Some(s(900)), Some(3), 12)),
+            ("how many is not known, it was trimmed", above, held(None)),
+            ("how many is not known, the only one", above, stuck(1, Some(s(900)), None, 1)),
+            ("not known", at, held(None)),
+            ("not known, it fails", at, stuck(5, Some(s(900)), None, 12)),
         ];
-        let shown = cases.map(|(case, values)| {
-            let diagnosis = of_pending((&values).into(), AT).unwrap().to_string();
-            let kept: Vec<_> = diagnosis.split("; ").skip(1).collect();
-            let advice = diagnosis.rsplit_once(". ").unwrap().1;
-            let gone = kept.iter().find(|part| part.contains("the stream")).copied();
-            format!("{case}: {} / {advice}", gone.unwrap_or("-").split(". ").next().unwrap())
+        let shown = cases.map(|(case, first, values)| {
+            let group = group("g", values);
+            let mut stream = stream("s", vec![group.clone()]);
+            stream.values.as_mut().unwrap().ids.first = Some(StreamId::new(first, 1)).into();
+            let stream = ReportedStream::from(stream);
+            let Diagnosis { sentence, advice } = of_pending(stream.view(&group).unwrap(), AT)
+                .unwrap_or_else(|| of_status(Status::Stuck, stream.view(&group).unwrap(), AT));
+            let gone = sentence.split("; ").find(|part| part.contains("the stream")).unwrap_or("-");
+            format!("{case}: {gone} / {advice}")
         });
         insta::assert_snapshot!(shown.join("\n"), @r"
+        none: - / Let another consumer claim it (XAUTOCLAIM), and acknowledge it
         all: neither it nor any other pending entry is in the stream any more / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
         the only one: it is no longer in the stream / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
-        given back: neither it nor any other pending entry is in the stream any more / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
-        fails: neither it nor any other pending entry is in the stream any more / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
-        the oldest was trimmed: it is no longer in the stream / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
-        some, and the list has changed: - / Let another consumer claim it (XAUTOCLAIM), and acknowledge it
-        some within the stream: - / Let another consumer claim it (XAUTOCLAIM), and acknowledge it
-        not known: - / Let another consumer claim it (XAUTOCLAIM), and acknowledge it
+        all, given back: neither it nor any other pending entry is in the stream any more / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
+        all, it fails: neither it nor any other pending entry is in the stream any more / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
+        all, and the oldest is not known: no pending entry is in the stream any more / Find it with XPENDING, and XACK it
+        some, it was trimmed: it is no longer in the stream / XACK it and the others that are gone (streamgauge pending --fields shows which), then let another consumer claim the rest (XAUTOCLAIM)
+        some, it fails: it is no longer in the stream / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
+        some, perhaps others: 3 pending entries are no longer in the stream / XACK what is gone (streamgauge pending --fields shows which), then let another consumer claim the rest (XAUTOCLAIM), and acknowledge them
+        some, perhaps others, given back: at least 1 pending entry is no longer in the stream / XACK what is gone (streamgauge pending --fields shows which), then let another consumer claim the rest (XAUTOCLAIM), and acknowledge them
+        some, perhaps others, it fails: 3 pending entries are no longer in the stream / See what it holds (XRANGE): if it is gone from the stream, XACK it; else fix its handler or put it aside, then XACK it
+        how many is not known, it was trimmed: it is no longer in the stream / XACK it and the others that are gone (streamgauge pending --fields shows which), then let another consumer claim the rest (XAUTOCLAIM)
+        how many is not known, the only one: it is no longer in the stream / XACK removes it from the list of pending entries, and so does XAUTOCLAIM from Redis 7.0 on
+        not known: - / See whether it is still in the stream (XRANGE), which is not known: if it is gone, XACK it; else let another consumer claim it (XAUTOCLAIM), and acknowledge it
+        not known, it fails: - / See what it holds (XRANGE): if it is gone from the stream, XACK it; else fix its handler or put it aside, then XACK it
         ");
     }
 

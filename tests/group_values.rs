@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use redis::aio::MultiplexedConnection;
-use redis_stream_lag::report::GroupView;
+use redis_stream_lag::report::{GroupView, Status};
+use streamgauge::diagnosis;
 use support::client::RedisClient;
 use support::config::{QUICK, serving};
 use support::metrics::Metrics;
@@ -81,6 +82,18 @@ async fn check_orphans(server: &Server, steps: &[&str]) {
             let values = report.streams[0].groups[0].values.as_ref().unwrap();
             assert_eq!(values.pending_orphaned, Some(gone.into()), "after {step:?} of {steps:?}");
             assert_eq!(values.messages_pending, pending.len() as u64, "after {step:?} of {steps:?}");
+            if !pending.is_empty() {
+                let view = report.streams[0].view(&report.streams[0].groups[0]).unwrap();
+                let advice = diagnosis::of_status(Status::Stuck, view, Duration::ZERO).advice;
+                // What is gone is removed first, and only what is there can be handed to another consumer.
+                let asks_for_claim = advice.contains("claim");
+                assert_eq!(
+                    asks_for_claim,
+                    gone < pending.len() as u64,
+                    "{advice} after {step:?} of {steps:?}"
+                );
+                assert_eq!(advice.starts_with("XACK"), gone > 0, "{advice} after {step:?} of {steps:?}");
+            }
         }
     }
 }

@@ -135,7 +135,7 @@ const BUILT_IN: &[BuiltInRule] = &[
         severity: "warning",
         inhibition: None,
         summary: "Group {{ $labels.group }} of {{ $labels.stream }}: an unacknowledged entry was not delivered again for more than 10 minutes",
-        description: "A pending entry of {{ $labels.group }} (delivered, not acknowledged) has not been delivered again for more than 10 minutes ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Its consumer is gone, hangs, or does not send XACK; or the entry was given back by XNACK and no consumer claims it. XPENDING shows its consumer; XAUTOCLAIM claims it for another one.",
+        description: "A pending entry of {{ $labels.group }} (delivered, not acknowledged) has not been delivered again for more than 10 minutes ({{ $labels.stream }} on {{ $labels.target }}, {{ $labels.db }}). Its consumer is gone, hangs, or does not send XACK; or the entry was given back by XNACK and no consumer claims it. XPENDING shows its consumer; XAUTOCLAIM claims it for another one. If it is no longer in the stream (XRANGE does not find it), XACK removes it.",
     },
     BuiltInRule {
         name: "RedisStreamPendingRedelivered",

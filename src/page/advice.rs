@@ -1,5 +1,6 @@
 //! The meaning of each status, and what to try.
 
+use crate::diagnosis::GonePending;
 use redis_stream_lag::report::Status;
 
 pub(super) struct Advice {
@@ -13,8 +14,9 @@ pub(super) struct Step {
 }
 
 pub(super) struct RedisCommand {
-    /// Words with a space between; `{stream}` and `{group}` are names, `{entry}` the ID of the worst pending entry: while that
-    /// is not known, the step is left out.
+    /// Words with a space between; `{stream}` and `{group}` are names, `{entry}` the ID of the worst pending entry, and
+    /// `{gone}` that of the oldest one if it is known to have left the stream: while that is not known, the step is left
+    /// out.
     pub(super) words: &'static str,
     pub(super) effect: CommandEffect,
 }
@@ -56,18 +58,35 @@ const CLAIM: Step = run(
     "XAUTOCLAIM {stream} {group} rescuer 600000 0-0 COUNT 10",
 );
 
-/// Returns the advice for a status; `None` is a group that is configured by name and missing.
-pub(super) fn on(status: Option<Status>) -> Advice {
+/// Returns the advice for a status. `None` is a group that is configured by name and missing; `gone` is what is known of its
+/// pending entries.
+pub(super) fn on(status: Option<Status>, gone: GonePending) -> Advice {
     match status {
         None => MISSING,
         Some(Status::Rewound) => REWOUND,
         Some(Status::Losing) => LOSING,
         Some(Status::Abandoned) => ABANDONED,
         Some(Status::Stalled) => STALLED,
-        Some(Status::Stuck) => STUCK,
+        Some(Status::Stuck) => Advice { meaning: STUCK, steps: on_stuck(gone) },
         Some(Status::Lagging) => LAGGING,
         Some(Status::Unknown) => UNKNOWN,
         Some(Status::Ok) => OK,
+    }
+}
+
+/// Returns the meaning of a status; `None` is a group that is configured by name and missing.
+pub(super) fn meaning(status: Option<Status>) -> &'static str {
+    on(status, GonePending::NotKnown).meaning
+}
+
+/// Returns the steps for pending entries that no consumer takes. One that left the stream cannot be claimed, and has to be
+/// removed first.
+fn on_stuck(gone: GonePending) -> &'static [Step] {
+    match gone {
+        GonePending::None => &[PENDING, ENTRY, OWNER, CLAIM, PUT_ASIDE],
+        GonePending::Some(_) => &[PENDING, LIST_GONE, REMOVE_GONE, OWNER, CLAIM, PUT_ASIDE],
+        GonePending::All => &[PENDING, ALL_GONE, REMOVE_GONE, KEEP_LONGER],
+        GonePending::NotKnown => &[PENDING, ENTRY, PERHAPS_GONE, OWNER, CLAIM, PUT_ASIDE],
     }
 }
 
@@ -132,18 +151,27 @@ const STALLED: Advice = Advice {
     ],
 };
 
-const STUCK: Advice = Advice {
-    meaning: "A pending entry was not delivered again for the window, and no consumer acknowledged it.",
-    steps: &[
-        PENDING,
-        ENTRY,
-        say(
-            "The first line names the oldest entry and its consumer; others that stand out are listed below. Is that consumer still alive? One that restarts has to read its own pending entries first (XREADGROUP with the ID 0).",
-        ),
-        CLAIM,
-        say("An entry that no consumer can process: put it aside, and acknowledge it by XACK."),
-    ],
-};
+const STUCK: &str =
+    "A pending entry was not delivered again for the window, and no consumer acknowledged it.";
+const OWNER: Step = say(
+    "The first line names the oldest entry and its consumer; others that stand out are listed below. Is that consumer still alive? One that restarts has to read its own pending entries first (XREADGROUP with the ID 0).",
+);
+const PUT_ASIDE: Step =
+    say("An entry that no consumer can process: put it aside, and acknowledge it by XACK.");
+const LIST_GONE: Step = say(
+    "Some of them are no longer in the stream: they were trimmed or deleted, and cannot be claimed. streamgauge pending --fields shows which. Remove these first, each by XACK with its ID.",
+);
+const ALL_GONE: Step = say(
+    "None of them is in the stream any more: they were trimmed or deleted, and cannot be claimed. Each is removed by XACK with its ID, and from Redis 7.0 on also by XAUTOCLAIM.",
+);
+const REMOVE_GONE: Step =
+    run("Remove the oldest one, which is gone:", Writes, "XACK {stream} {group} {gone}");
+const PERHAPS_GONE: Step = say(
+    "It is not known whether they are all still in the stream. One that XRANGE does not find was trimmed or deleted, and cannot be claimed: remove it by XACK with its ID. streamgauge pending --fields shows which these are.",
+);
+const KEEP_LONGER: Step = say(
+    "Keep entries for longer than the work on them takes: raise MAXLEN of the producers, or trim by age (MINID).",
+);
 
 const LAGGING: Advice = Advice {
     meaning: "The group has been behind for the whole window, and falls further behind: more is added than it reads.",
@@ -175,7 +203,7 @@ mod tests {
     #[test]
     fn each_status_has_something_to_try_and_what_writes_comes_after_a_look() {
         for status in Status::ALL.into_iter().map(Some).chain([None]) {
-            let advice = on(status);
+            let advice = on(status, GonePending::NotKnown);
             let effects: Vec<_> = advice
                 .steps
                 .iter()
@@ -188,6 +216,22 @@ mod tests {
                 let end = step.text.chars().last().expect("it says something");
                 assert!(".:?)".contains(end), "{}", step.text);
             }
+        }
+    }
+    #[test]
+    fn what_is_gone_is_removed_before_the_rest_is_claimed() {
+        let commands = |gone| -> Vec<_> {
+            let steps = on(Some(Status::Stuck), gone).steps.iter();
+            let names = steps.filter_map(|step| step.command.as_ref()?.words.split(' ').next());
+            names.collect()
+        };
+        for (gone, expected) in [
+            (GonePending::None, &["XPENDING", "XRANGE", "XAUTOCLAIM"][..]),
+            (GonePending::Some(3), &["XPENDING", "XACK", "XAUTOCLAIM"]),
+            (GonePending::All, &["XPENDING", "XACK"]),
+            (GonePending::NotKnown, &["XPENDING", "XRANGE", "XAUTOCLAIM"]),
+        ] {
+            assert_eq!(commands(gone), expected, "{gone:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use crate::diagnosis::{self, Diagnosis, WorstPending, worst_first, worst_pending};
+use crate::diagnosis::{self, Diagnosis, GonePending, WorstPending, worst_first, worst_pending};
 use crate::format::redis_cli;
 use crate::format::severity::Severity;
 use crate::format::units::{ago, clock, count, span};
@@ -339,11 +339,14 @@ fn recreated(model: &PageModel, recreation: Recreation) -> Markup {
 fn what_to_try(row: &GroupRow<'_>, read_at: Duration) -> Markup {
     let worst = row.view().and_then(|values| worst_pending(values, read_at));
     let entry = worst.map(|entry| entry.id.to_string());
+    let pending = row.view().map_or(GonePending::None, GonePending::of);
+    let gone = row.view().and_then(diagnosis::oldest_gone).map(|id| id.to_string());
     let line = |words: &'static str| {
         let word = |word: &'static str| match word {
             "{stream}" => Some(row.stream.key.as_bytes()),
             "{group}" => Some(row.group.name.as_bytes()),
             "{entry}" => entry.as_deref().map(str::as_bytes),
+            "{gone}" => gone.as_deref().map(str::as_bytes),
             word => Some(word.as_bytes()),
         };
         let arguments: Option<Vec<_>> = words.split(' ').map(word).collect();
@@ -353,7 +356,7 @@ fn what_to_try(row: &GroupRow<'_>, read_at: Duration) -> Markup {
     html! {
         section #advice data-live {
             h2 { "What to try" }
-            @for (status, advice) in row.statuses().map(|status| (status, advice::on(status))) {
+            @for (status, advice) in row.statuses().map(|status| (status, advice::on(status, pending))) {
                 p { @if several { (status_badge(status)) " " } (advice.meaning) }
                 ol.steps {
                     @for step in advice.steps {
@@ -517,7 +520,10 @@ mod tests {
         let unknown = page_of(group("g", GroupValues { messages_pending: 1, ..with(&[Status::Stuck]) }));
         assert!(unknown.contains("Stuck: a pending entry has not been acknowledged"), "{unknown}");
         assert!(unknown.contains("Not known: the last poll did not find out."), "{unknown}");
-        assert!(unknown.contains("XPENDING orders g - + 10") && !unknown.contains("XRANGE"), "{unknown}");
+        assert!(
+            unknown.contains("XPENDING orders g - + 10") && !unknown.contains("XRANGE orders"),
+            "{unknown}"
+        );
         let missing = page_of(GroupReport { named: true, values: None, ..group("wanted", values()) });
         assert!(missing.contains("Missing: the stream has no such group"), "{missing}");
         assert!(!missing.contains("class=\"strip\"") && !missing.contains("id=\"pending\""), "{missing}");

@@ -133,7 +133,7 @@ pub(super) fn severity_class(severity: Severity) -> &'static str {
 
 /// Returns the badge of a status, with its meaning as a tooltip.
 pub(super) fn status_badge(status: Option<Status>) -> Markup {
-    html! { span title=(advice::on(status).meaning) { (badge(Severity::of(status), status_name(status))) } }
+    html! { span title=(advice::meaning(status)) { (badge(Severity::of(status), status_name(status))) } }
 }
 
 /// Returns the badge of a status that was read too long ago to count.

@@ -434,12 +434,24 @@ pub struct GroupView<'a> {
     values: &'a GroupValues,
     read_at: Duration,
     unchanged_for: Duration,
+    first_entry: Option<StreamId>,
 }
 
 impl<'a> GroupView<'a> {
     /// Returns values that were derived from an earlier reading, as of the last one.
     pub(crate) fn later(values: &'a GroupValues, read_at: Duration, unchanged_for: Duration) -> Self {
-        Self { values, read_at, unchanged_for }
+        Self { values, read_at, unchanged_for, first_entry: None }
+    }
+
+    /// Adds the ID of the first entry of the stream.
+    pub(crate) fn with_first_entry(self, first_entry: Option<StreamId>) -> Self {
+        Self { first_entry, ..self }
+    }
+
+    /// Returns true if an entry is below the first one of the stream, so that it was removed.
+    #[must_use]
+    pub fn was_trimmed(&self, id: StreamId) -> bool {
+        self.first_entry.is_some_and(|first| id < first)
     }
 
     /// Returns an age as of the last reading.
@@ -520,7 +532,7 @@ impl<'a> GroupView<'a> {
 impl<'a> From<&'a GroupValues> for GroupView<'a> {
     /// Returns values that were just derived.
     fn from(values: &'a GroupValues) -> Self {
-        Self { values, read_at: Duration::ZERO, unchanged_for: Duration::ZERO }
+        Self::later(values, Duration::ZERO, Duration::ZERO)
     }
 }
 

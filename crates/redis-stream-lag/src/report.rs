@@ -152,7 +152,11 @@ impl ReportedStream {
     #[must_use]
     pub fn view<'a>(&self, group: &'a GroupReport) -> Option<GroupView<'a>> {
         let values = group.values.as_ref()?;
-        Some(GroupView::later(values, self.report.read_at.get(), self.unchanged_for.get()))
+        // The first entries of the streams of a family are not those of one stream.
+        let stream = self.report.values.as_ref().filter(|_| group.fold.is_none());
+        let first_entry = stream.and_then(|stream| stream.ids.first.get());
+        let view = GroupView::later(values, self.report.read_at.get(), self.unchanged_for.get());
+        Some(view.with_first_entry(first_entry))
     }
 
     /// Returns the consumers of one of its groups as of the last reading; `None` as for [`GroupReport::consumers`].

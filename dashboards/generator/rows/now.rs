@@ -183,7 +183,7 @@ fn bad_groups() -> Panel {
             entry; the largest lag first, at most 200. \"Bad for\" is within the time shown. A click on a group \
             selects it.",
         advice: "abandoned: start its consumers. stalled: look at their logs. stuck: XPENDING names the consumer, \
-            XAUTOCLAIM claims it. lagging: add consumers. losing: raise MAXLEN. rewound: find out what set the \
+            XAUTOCLAIM claims it; if it is gone from the stream, XACK it. lagging: add consumers. losing: raise MAXLEN. rewound: find out what set the \
             group back.",
         nothing: "every group is ok, or not known yet",
         points: FEW,
@@ -198,7 +198,7 @@ const ADVICE: &[(Status, &str)] = &[
     (Status::Losing, "raise MAXLEN, or add consumers"),
     (Status::Rewound, "ask who moved the group back"),
     (Status::Stalled, "look at the logs of its consumers"),
-    (Status::Stuck, "claim its entries: XPENDING, XAUTOCLAIM"),
+    (Status::Stuck, "claim its entries (XAUTOCLAIM); XACK those that are gone"),
     (Status::Lagging, "add consumers, or make them faster"),
 ];
 

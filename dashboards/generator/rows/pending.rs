@@ -21,7 +21,7 @@ pub(crate) fn row() -> Row {
             what: "The longest time since any pending entry was last delivered, by the last census; 0 if none is \
                 pending. Red where the recommended alert fires.",
             advice: "its consumer is gone or hangs: the group's page and XPENDING show the consumer; XAUTOCLAIM \
-                claims the entry for another one.",
+                claims the entry for another one. If it is gone from the stream, XACK it.",
             unit: "s",
             steps: alarm(of_alert("RedisStreamPendingStuck")),
             queries: vec![Group.worst("redis_stream_group_pending_max_idle_seconds")],

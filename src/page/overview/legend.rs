@@ -33,7 +33,7 @@ pub(super) fn section() -> Markup {
                 dl.legend {
                     @for status in statuses {
                         dt { (status_badge(status)) }
-                        dd { (advice::on(status).meaning) }
+                        dd { (advice::meaning(status)) }
                     }
                     @for (word, meaning) in WORDS { dt { (word) } dd { (meaning) } }
                 }
