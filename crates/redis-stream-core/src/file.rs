@@ -98,7 +98,8 @@ pub fn read_text(path: &Path, kind: FileKind) -> io::Result<String> {
 ///
 /// # Errors
 ///
-/// It is something else, such as a device, which to replace would harm other programs; or it cannot be told.
+/// The path leads to something else, such as a device, whose replacement would harm other programs; or its type
+/// cannot be read.
 pub fn check_replaceable(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(metadata) => check_type(metadata.file_type(), FileKind::State),

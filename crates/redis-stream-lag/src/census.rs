@@ -221,16 +221,16 @@ impl Census {
         true
     }
 
-    /// Returns true if no pass has begun that is not finished, none has ended at `at`, by the caller's clock, and no entry
-    /// will have waited for the window for another delivery that has not yet.
+    /// Returns true if time alone does not change the result: no pass is in progress, none has ended at `at` by the
+    /// caller's clock, and the group does not become stuck by waiting longer.
     pub(crate) fn stays_the_same(&self, at: Duration, window: Duration) -> bool {
         self.pass.is_none()
             && self.finished.as_ref().is_none_or(|finished| finished.ended.caller != Micros::from(at))
             && self.certain_idle().is_none_or(|idle| idle >= window)
     }
 
-    /// Notes that the list has not changed until `now`, by the clocks of the node and of the caller, if it is known to have
-    /// been the same until then.
+    /// Notes that the list has not changed until `now`, by the clocks of the node and of the caller, if it was known
+    /// to be unchanged before.
     pub(crate) fn repeat(&mut self, now: (Duration, Duration)) {
         if let Some(until) = self.finished.as_mut().and_then(|finished| finished.unchanged_until.as_mut()) {
             *until = Clocks::of(now);

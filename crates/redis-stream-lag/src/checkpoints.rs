@@ -82,8 +82,8 @@ impl Checkpoints {
         self.0.iter().zip(self.0.iter().skip(1))
     }
 
-    /// Drops checkpoints that no group can use, below every position in `used` (sorted), and those close to the next
-    /// one at which no group stands.
+    /// Drops checkpoints that no group can use, because they are below every position in `used` (sorted), and
+    /// checkpoints that are close to the next one, unless they are at one of these positions.
     pub(crate) fn prune(&mut self, used: &[StreamId]) {
         let Some(lowest) = used.first() else { return self.clear() };
         self.0.retain(|checkpoint| checkpoint.id >= *lowest);

@@ -1,17 +1,17 @@
-//! Numbers and times in eight bytes or four, and IDs in sixteen, also where they may not be known: a report and the state between
-//! polls have dozens of them for each group.
+//! Numbers and times whose `Option` takes eight bytes, or four, and IDs whose `Option` takes sixteen: a report and the
+//! state between polls have dozens of them for each group.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use redis_stream_core::id::StreamId;
 
-/// A count. An `Option` of it takes no more space than the count. The largest count that there is stands for one more.
+/// A count. An `Option` of it takes no more space than the count. `u64::MAX` is kept as one less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(Stored);
 
-/// A time in microseconds, the unit of the server's clock. An `Option` of it takes no more space. A time of more than half
-/// a million years is the longest that there is.
+/// A time in microseconds, the unit of the server's clock. An `Option` of it takes no more space. A time of more than
+/// half a million years is kept as the longest possible one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Micros(Stored);
 
@@ -19,7 +19,7 @@ pub struct Micros(Stored);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(Stored);
 
-/// An ID. An `Option` of it takes no more space. If the first part is the largest number, it stands for one less.
+/// An ID. An `Option` of it takes no more space. A first part of `u64::MAX` is kept as one less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CompactId {
     ms: Stored,
@@ -139,7 +139,7 @@ pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The ID of an entry, which is never `0-0`, in no more space than that where there may be none.
+/// The ID of an entry, or none. It takes no more space than an ID, since no entry has the ID `0-0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryId(StreamId);
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::compact::Micros;
 
-/// A condition of a group: something that is wrong with it, whatever else is. Or `unknown` or `ok`, if no condition holds.
+/// A condition of a group (something that is wrong with it, independently of other conditions), or `unknown` or `ok`
+/// if no condition holds.
 ///
 /// Earlier variants are worse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,7 +111,7 @@ impl FromIterator<Status> for ConditionSet {
     }
 }
 
-/// Tells if there is enough history to evaluate every condition.
+/// Whether there is enough history to evaluate every condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HistoryCoverage {
     /// A condition that is not in the set does not hold.
