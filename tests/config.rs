@@ -809,7 +809,7 @@ fn a_topology_has_its_own_keys() {
             "targets[2].sentinel.urls[1]: names another database than those before; expected the same",
             "targets[2].sentinel.urls[1]: not the same scheme as those before; expected redis:// or rediss:// for all",
             "targets[2].sentinel.master_name: missing; expected the name of the master and a list of sentinels",
-            "targets[3].url: names a database, and a cluster has but one; expected none",
+            "targets[3].url: names a database, but a cluster has only database 0; leave it out",
             "targets[3].role: goes with topology: standalone; the others poll masters. Expected master",
             "targets[4].sentinel: does not go with topology: cluster; expected targets[4].url instead",
             "targets[4].urls: missing; expected a list of nodes, each as redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]",

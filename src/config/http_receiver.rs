@@ -185,7 +185,7 @@ pub(super) fn headers(key: &Cursor<'_>, authorization: Option<&Authorization>) -
             value_key.fault("a control character, such as the end of a line; expected one line of text");
         }
         if headers.insert(lower, Secret::new(value.value)).is_some() {
-            value_key.fault("there already, in other letters; expected it once");
+            value_key.fault("there already, in upper or lower case; expected it once");
         }
     }
     headers

@@ -469,7 +469,7 @@ mod tests {
                 "[0].webhook.headers.a b: not the name of a header; expected letters, digits and -",
                 "[0].webhook.headers.Host: a header that each request has anyhow; expected another",
                 "[0].webhook.headers.X-A: a control character, such as the end of a line; expected one line of text",
-                "[0].webhook.headers.x-a: there already, in other letters; expected it once",
+                "[0].webhook.headers.x-a: there already, in upper or lower case; expected it once",
                 "[0].webhook.headers.X-C: found a number; expected text (put it in quotes)",
                 "[0].webhook.max_alerts: found \"0\"; expected a whole number from 1 to 1000",
                 "[0].webhook.repeat_interval: too short; expected at least 1m",

@@ -124,7 +124,7 @@ pub(super) fn read(section: &Section<'_>) -> TopologySettings {
         Kind::Cluster => {
             let seeds = url.map(|url| (vec![url.endpoint], url.db)).or(seeds);
             if seeds.as_ref().is_some_and(|(_, db)| *db != 0) {
-                url_key.fault("names a database, and a cluster has but one; expected none");
+                url_key.fault("names a database, but a cluster has only database 0; leave it out");
             }
             (seeds.map(|(endpoints, _)| Topology::Cluster(endpoints)), 0)
         }

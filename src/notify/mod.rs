@@ -171,7 +171,7 @@ impl Notifiers {
     fn send_loop(&self, queue: &Arc<SharedQueue>, settings: &NotifierConfig) -> SendLoop {
         let name: Arc<str> = settings.name.as_str().into();
         if settings.receiver.http().tls.verification == Verification::Skipped {
-            warn!(notifier = %name, "insecure_skip_verify: the receiver is not authenticated, and others may read and change what is sent");
+            warn!(notifier = %name, "insecure_skip_verify: any host can pose as the receiver, and read and change alerts");
         }
         SendLoop {
             queue: Arc::clone(queue),

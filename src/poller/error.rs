@@ -118,7 +118,9 @@ pub enum PollError {
         address: String,
     },
     /// A sentinel does not know the master.
-    #[error("the sentinel {address} knows no master {master:?}; expected the name that it monitors it by")]
+    #[error(
+        "the sentinel {address} knows no master {master:?}; expected the name of a master that it monitors"
+    )]
     UnknownMaster {
         /// Host and port of the sentinel.
         address: String,
@@ -155,7 +157,7 @@ pub enum PollError {
         address: String,
     },
     /// No node of a cluster could be asked for the others.
-    #[error("no node of the cluster can be asked: {}", listed(.0))]
+    #[error("no node of the cluster answers: {}", listed(.0))]
     NoNode(
         /// The error of each; at least one.
         Vec<Self>,

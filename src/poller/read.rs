@@ -373,7 +373,7 @@ fn note_large_entries(tracked: &mut TrackedStream, entry_bytes: u64, budget: u64
             stream = %tracked.key,
             entry_bytes,
             payload_budget = budget,
-            "an entry is larger than poll.payload_budget: the lag has bounds where it must be counted; raise the budget"
+            "an entry is larger than poll.payload_budget: a lag that must be counted has only bounds; raise the budget"
         );
     }
     tracked.exceeds_budget = exceeds_budget;

@@ -239,7 +239,7 @@ async fn each_node_that_cannot_be_reached_is_named_when_none_can() {
         if nodes > 5 {
             told.push(format!("and {} more", nodes - 5));
         }
-        let told = format!("error    no node of the cluster can be asked: {}\n", told.join("; "));
+        let told = format!("error    no node of the cluster answers: {}\n", told.join("; "));
         assert!(checked.stdout.contains(&told), "{told}: {}", checked.stdout);
     }
 }

@@ -1,4 +1,4 @@
-//! Servers behind TLS, which want a certificate of ours, and a user of the ACL.
+//! Servers behind TLS, which require a client certificate, and a user of the ACL.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
 
@@ -95,11 +95,14 @@ async fn check_says_in_clear_words_what_is_wrong_with_a_certificate() {
     let not_trusted = "its certificate is of an authority that is not trusted";
     for (tls, said) in [
         (format!("{ca}{}", with(&client)), ""),
-        (ca.clone(), "it wants a certificate of ours (tls.cert_file, tls.key_file)"),
-        (format!("{ca}{}", with(&expired)), "it finds our certificate expired (tls.cert_file)"),
+        (ca.clone(), "it requires a client certificate (tls.cert_file, tls.key_file)"),
+        (
+            format!("{ca}{}", with(&expired)),
+            "it refuses the client certificate, which has expired (tls.cert_file)",
+        ),
         (
             format!("{ca}{}", with(&foreign)),
-            "it does not trust the authority of our certificate (tls.cert_file)",
+            "it does not trust the authority of the client certificate (tls.cert_file)",
         ),
         (format!("ca_file: '{}'", stranger.file()), not_trusted),
         (format!("{ca}, server_name: other.example.com"), "its certificate is not for other.example.com"),
@@ -116,7 +119,7 @@ async fn check_says_in_clear_words_what_is_wrong_with_a_certificate() {
         }
         assert_eq!(checked.code, Some(i32::from(!said.is_empty())), "{tls}: {}", checked.stdout);
         assert!(checked.stdout.contains(said), "{said}: {}", checked.stdout);
-        let warned = checked.stdout.contains("anybody may be the server");
+        let warned = checked.stdout.contains("any host can pose as the server");
         assert_eq!(warned, tls.contains("insecure"), "{}", checked.stdout);
     }
 }
@@ -196,11 +199,11 @@ async fn commands_are_told_by_flags_what_a_file_tells_the_exporter() {
 
     let produced = command("produce", &secured, &known).args(["--count", "4", "--rate", "0"]).run().await;
     assert_eq!(produced.code, Some(0), "{}", produced.stderr);
-    assert!(!produced.stderr.contains("anybody may be the server"), "{}", produced.stderr);
+    assert!(!produced.stderr.contains("any host can pose as the server"), "{}", produced.stderr);
     let produced =
         command("produce", &secured, &unverified).args(["--count", "3", "--rate", "0"]).run().await;
     assert_eq!(produced.code, Some(0), "{}", produced.stderr);
-    assert_eq!(produced.stderr.matches("anybody may be the server").count(), 1, "{}", produced.stderr);
+    assert_eq!(produced.stderr.matches("any host can pose as the server").count(), 1, "{}", produced.stderr);
 
     let group = ["--group", "g", "--consumer", "one"];
     let consuming = command("consume", &secured, &known).args(group).args(["--fail-rate", "1"]).spawn();
@@ -213,7 +216,7 @@ async fn commands_are_told_by_flags_what_a_file_tells_the_exporter() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let listed = command("pending", &secured, &unverified).args(group).run().await;
     assert_eq!(listed.code, Some(0), "{}", listed.stderr);
-    assert!(listed.stderr.contains("anybody may be the server"), "{}", listed.stderr);
+    assert!(listed.stderr.contains("any host can pose as the server"), "{}", listed.stderr);
 
     // The exporter's commands take the same flags.
     let checked = command("check", &secured, &known).run().await;

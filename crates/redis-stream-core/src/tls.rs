@@ -25,7 +25,7 @@ use crate::secret::redact;
 
 /// Warning for a server whose certificate is not verified.
 pub const SKIPPED: &str =
-    "insecure_skip_verify: anybody may be the server, and read the password and change what is read";
+    "insecure_skip_verify: any host can pose as the server, read the password and change replies";
 
 /// Client TLS settings: trusted authorities, client certificate, server name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -233,7 +233,7 @@ pub fn authorities(pem: &[u8], name: &str) -> Result<RootCertStore, String> {
         let added = certificate
             .map_err(|error| error.to_string())
             .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
-        added.map_err(|error| format!("{name} holds a certificate of no use: {error}"))?;
+        added.map_err(|error| format!("{name} holds a certificate that cannot be used: {error}"))?;
     }
     if roots.is_empty() {
         return Err(format!("{name} holds no certificate"));
@@ -288,16 +288,22 @@ pub fn explain_alert(error: &io::Error) -> Option<String> {
 
 fn alert_text(alert: AlertDescription) -> String {
     let of_ours = match alert {
-        AlertDescription::CertificateRequired => "wants a certificate of ours (tls.cert_file, tls.key_file)",
-        AlertDescription::UnknownCA => "does not trust the authority of our certificate (tls.cert_file)",
-        AlertDescription::CertificateExpired => "finds our certificate expired (tls.cert_file)",
+        AlertDescription::CertificateRequired => {
+            "requires a client certificate (tls.cert_file, tls.key_file)"
+        }
+        AlertDescription::UnknownCA => {
+            "does not trust the authority of the client certificate (tls.cert_file)"
+        }
+        AlertDescription::CertificateExpired => {
+            "refuses the client certificate, which has expired (tls.cert_file)"
+        }
         AlertDescription::BadCertificate
         | AlertDescription::CertificateRevoked
         | AlertDescription::CertificateUnknown
-        | AlertDescription::UnsupportedCertificate => "refuses our certificate (tls.cert_file)",
+        | AlertDescription::UnsupportedCertificate => "refuses the client certificate (tls.cert_file)",
         // Before TLS 1.3 there is no specific alert for a missing certificate.
         AlertDescription::HandshakeFailure => {
-            "refuses the handshake: it may want a certificate of ours (tls.cert_file, tls.key_file)"
+            "refuses the handshake: it may require a client certificate (tls.cert_file, tls.key_file)"
         }
         other => return format!("it refuses TLS: {other:?}"),
     };

@@ -377,8 +377,8 @@ impl Consumer {
             error!(
                 entries = failed.len(),
                 error,
-                "different entries failed one after the other and none succeeded, reading no more and trying one at a \
-                 time; check the handler and what it depends on"
+                "circuit breaker opened: different entries failed one after the other and none succeeded; reading stops, \
+                 and one entry is tried at a time; check the handler and the services that it depends on"
             );
             for (id, deliveries) in failed {
                 retries::take_back(id, deliveries, in_flight, corrections);
@@ -392,7 +392,7 @@ impl Consumer {
             tried.into_iter().for_each(|id| self.in_flight.postpone(id, at));
             self.queue.open();
             self.metrics.breaker_open.set(0);
-            info!("an entry was handled, reading again");
+            info!("circuit breaker closed: an entry was handled, reading again");
         }
     }
 

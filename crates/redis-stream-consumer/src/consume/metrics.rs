@@ -78,7 +78,7 @@ impl Metrics {
             )?,
             breaker_open: register.gauge(
                 "streamgauge_consumer_circuit_breaker_open",
-                "1 while entries are tried one at a time, since all before failed; otherwise 0.",
+                "1 while the circuit breaker is open and entries are tried one at a time; otherwise 0.",
             )?,
             handler_duration: register.histogram(
                 "streamgauge_consumer_handler_duration_seconds",
@@ -181,7 +181,7 @@ mod tests {
         streamgauge_consumer_acknowledgement_duration_seconds_bucket{consumer="\\xff",group="mail",stream="orders",le="+Inf"} 0
         streamgauge_consumer_acknowledgement_duration_seconds_sum{consumer="\\xff",group="mail",stream="orders"} 0
         streamgauge_consumer_acknowledgement_duration_seconds_count{consumer="\\xff",group="mail",stream="orders"} 0
-        # HELP streamgauge_consumer_circuit_breaker_open 1 while entries are tried one at a time, since all before failed; otherwise 0.
+        # HELP streamgauge_consumer_circuit_breaker_open 1 while the circuit breaker is open and entries are tried one at a time; otherwise 0.
         # TYPE streamgauge_consumer_circuit_breaker_open gauge
         streamgauge_consumer_circuit_breaker_open{consumer="\\xff",group="mail",stream="orders"} 0
         # HELP streamgauge_consumer_end_to_end_latency_seconds Time from the ID to the acknowledgement, by the server's clock.
