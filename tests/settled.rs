@@ -133,6 +133,60 @@ async fn whatever_happens_is_shown(program: &'static Program) {
     assert_true(&mut connection, &after.report, &keys[events.len()], "nothing").await;
 }
 
+/// Returns the server's time in milliseconds.
+async fn time(server: &Server) -> u64 {
+    let (seconds, micros): (u64, u64) = server.command(&["TIME"]).await;
+    seconds * 1_000 + micros / 1_000
+}
+
+/// Polls streams of two entries, one of which was delivered, until the IDs of one that are ahead of the clock are past.
+async fn an_id_ahead_of_the_clock_is_no_time_before_that_has_come(program: &'static Program) {
+    const AHEAD: u64 = 12_000;
+    let server = Server::start(program, &[]).await;
+    let mut connection = server.connection().await;
+    let start = time(&server).await;
+    for (key, ms) in [("ahead", start + AHEAD), ("now", start + 1_000), ("never", start + 86_400_000)] {
+        send(&mut connection, &format!("XADD {key} {ms}-1 n 1")).await;
+        send(&mut connection, &format!("XADD {key} {ms}-2 n 1")).await;
+        send(&mut connection, &format!("XGROUP CREATE {key} g 0")).await;
+        send(&mut connection, &format!("XREADGROUP GROUP g c COUNT 1 STREAMS {key} >")).await;
+    }
+    let target = format!("url: '{}', streams: [{{key: '*', window: 1s}}]", server.url());
+    let mut polled = Polled::of_target(&target, "interval: 100ms");
+    let mut was_settled = false;
+    let mut is_past = false;
+    while !is_past {
+        let before = time(&server).await;
+        let poll = polled.poll_whole().await.unwrap();
+        let after = time(&server).await;
+        for stream in &poll.report.streams {
+            let (values, view) = (stream.values.as_ref().unwrap(), stream.view(&stream.groups[0]).unwrap());
+            let oldest = match &view.oldest_pending {
+                Some(OldestPending::Entry { age, .. }) => age.is_some(),
+                other => panic!("{program}: {other:?}"),
+            };
+            let shown = [
+                view.lag_seconds().is_some(),
+                view.last_delivered_id_age().is_some(),
+                oldest,
+                values.first_entry.is_some(),
+                values.last_generated.is_some(),
+            ];
+            let [then, now] = [before, after].map(|now| values.ids.last_generated.ms <= now + 5_000);
+            assert!(then != now || shown == [now; 5], "{program}: {}: {shown:?}", stream.key);
+        }
+        was_settled |= poll.unchanged_streams == poll.report.streams.len();
+        is_past = before + 5_000 > start + AHEAD;
+        sleep(PAUSE).await;
+    }
+    assert!(was_settled, "{program}: each poll derived each stream");
+}
+
+#[tokio::test]
+async fn ages_by_ids_that_are_ahead_of_the_clock_are_absent() {
+    for_each_program(an_id_ahead_of_the_clock_is_no_time_before_that_has_come).await;
+}
+
 #[tokio::test]
 async fn whatever_happens_to_a_stream_that_is_not_derived_is_shown_by_the_next_poll() {
     for_each_program(whatever_happens_is_shown).await;

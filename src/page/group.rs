@@ -275,7 +275,7 @@ fn worst_table(model: &PageModel, worst: &[WorstPending<'_>], read_at: Duration)
                         td role="cell" data-label="Added" {
                             @match entry.age {
                                 Some(age) => (moment(age)),
-                                None => (unknown("the ID is not a time")),
+                                None => (unknown("the ID is not a time, or one in the future")),
                             }
                         }
                     }

@@ -11,13 +11,13 @@ use redis_stream_lag::many_consumers::MAX_LISTED;
 use redis_stream_lag::question::is_fatal;
 use redis_stream_lag::report::{CensusView, GroupValues, GroupView, OldestPending};
 
-pub(crate) const NO_TIME: &str = "the ID is not a time: the server did not generate it";
+pub(crate) const NO_TIME: &str = "the ID is not a time, or one in the future: the server did not generate it";
 const NOT_FOUND_OUT: &str = "the last poll did not find out";
 const NO_CENSUS: &str = "not all pending entries were read yet";
 pub(crate) const OLD_SERVER: &str = "the server does not report it before version 7.0";
 
 const BEFORE_7_0: &str = "before server 7.0";
-const ID_WITHOUT_TIME: &str = "ID without time";
+const ID_WITHOUT_TIME: &str = "ID without time, or in the future";
 const NO_IDMP: &str = "before server 8.6; no idempotent ID was ever used";
 const NO_FAMILY: &str = "a stream that is no family";
 const NO_FLOW: &str = "before server 7.0; lag not known; trimming overtakes the group and `redis_stream_group_loss_ratio` is absent";
@@ -84,7 +84,7 @@ pub static FAMILIES: &[&Family] = &[
         Aggregation::SmallestKnown,
         ValueSource::Stream(|values| values.first_entry.into()),
     )
-    .absent("empty stream; ID without time"),
+    .absent("empty stream; ID without time, or in the future"),
     &gauge(
         "redis_stream_last_generated_id_timestamp_seconds",
         "When the newest ID was made: how long producers have been idle.",
@@ -394,12 +394,12 @@ pub static LAG_SECONDS: Family = gauge(
     Aggregation::LargestKnown,
     ValueSource::Group(|values| values.lag_seconds().into()),
 )
-.absent("entry not known yet; ID without time")
+.absent("entry not known yet; ID without time, or in the future")
 .fact(AlertFact::Value("lag_seconds"))
 .label(
     "Behind",
     "age of the oldest undelivered entry",
-    |_| "the oldest undelivered entry is not known yet, or its ID is not a time",
+    |_| "the oldest undelivered entry is not known yet, or its ID is not a time, or one in the future",
 );
 
 pub static LAST_DELIVERY_AGE_SECONDS: Family = gauge(

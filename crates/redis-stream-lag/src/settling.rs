@@ -14,6 +14,7 @@ use crate::pending_cache::PelHead;
 use crate::settled::Settled;
 use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
 use crate::state::GroupCache;
+use redis_stream_core::id::StreamId;
 
 /// Number of parts of half a window over which streams that were settled in one poll are derived again.
 const SPREAD: u32 = 64;
@@ -40,7 +41,8 @@ impl StreamState<'_> {
                 let part = *settled_before % SPREAD;
                 let latest = (window / 2 + window / 2 * part / SPREAD).min(LONGEST);
                 let time = self.info.time;
-                let until = (at + latest, self.silent_from().unwrap_or(Duration::MAX));
+                let until_time = self.silent_from().into_iter().chain(self.next_timestamp()).min();
+                let until = (at + latest, until_time.unwrap_or(Duration::MAX));
                 Box::new(Settled::new(until, (at, time), window))
             });
     }
@@ -63,6 +65,19 @@ impl StreamState<'_> {
                     && has_known_pending(group, open, (at, self.reading.window))
                     && open.cache.stays_the_same(at, self.reading.window)
             })
+    }
+
+    /// Returns the time by the node's clock at which the next of the shown IDs that are ahead of it becomes a timestamp.
+    fn next_timestamp(&self) -> Option<Duration> {
+        let groups = self.info.groups.iter().zip(&self.groups).flat_map(|(group, open)| {
+            let oldest = match open.oldest_pending {
+                PelHead::Entry(entry) => Some(entry.id),
+                PelHead::Unknown | PelHead::Empty => None,
+            };
+            [Some(group.last_delivered), self.next_entry(group.last_delivered), oldest]
+        });
+        let ids = groups.chain([self.info.first, Some(self.info.last_generated)]).flatten();
+        ids.map(StreamId::timestamp_from).filter(|time| *time > self.info.time).min()
     }
 
     /// Returns the time by the node's clock at which the next consumer will have been idle for so long that it counts as

@@ -72,8 +72,10 @@ pub(in crate::page) fn of_stream(values: &StreamValues, now: Duration) -> Markup
         values.last_generated.map(Duration::from),
         if values.ids.last_generated == StreamId::MIN { "nothing was ever added" } else { NO_TIME },
     );
-    let oldest_entry =
-        ago_or(values.first_entry.map(Duration::from), "the stream is empty, or the ID is not a time");
+    let oldest_entry = ago_or(
+        values.first_entry.map(Duration::from),
+        "the stream is empty, or the ID is not a time, or one in the future",
+    );
     let mut details = vec![
         detail("Length", Ok(count(values.length)), "entries in the stream"),
         detail("Groups", Ok(count(values.groups)), ""),
@@ -131,7 +133,7 @@ mod tests {
             ("Age of the census", "not all pending entries were read yet"),
             ("Lost", "the server does not report it before version 7.0"),
             ("Retention used", "the server does not report it before version 7.0"),
-            ("Age of last delivered ID", "the ID is not a time"),
+            ("Age of last delivered ID", "the ID is not a time, or one in the future"),
             ("Entries read", "the server does not report it"),
         ] {
             let expected = format!(
