@@ -136,17 +136,17 @@ impl<'a> Derivation<'a> {
             }
             (QuestionPurpose::Orphans(at), Answer::PendingBelow(count)) => {
                 let group = &mut stream.groups[at];
-                group.pending_below_first = Some(count);
+                group.below_first.change(|known| known.count = Some(count));
                 if let (Some(cached), Some(first)) = (group.cache.oldest_pending_mut(), stream.info.first) {
                     cached.note_below(first, count);
                 }
             }
             (QuestionPurpose::OldestNeeded(at), Answer::PendingIds(ids)) => {
                 let group = &mut stream.groups[at];
-                group.oldest_needed =
-                    ids.first().map_or(OldestNeeded::Nothing, |id| OldestNeeded::Entry(*id));
+                let needed = ids.first().map_or(OldestNeeded::Nothing, |id| OldestNeeded::Entry(*id));
+                group.below_first.change(|known| known.oldest_needed = needed);
                 if let (Some(cached), Some(first)) = (group.cache.oldest_pending_mut(), stream.info.first) {
-                    cached.note_needed(first, group.oldest_needed);
+                    cached.note_needed(first, needed);
                 }
             }
             (QuestionPurpose::DeletedPending(at), Answer::PendingIds(ids)) => {

@@ -17,9 +17,9 @@ use crate::many_consumers::MAX_LISTED;
 use crate::open::{GroupState, LossQuestion, PollState, StreamState};
 use crate::pending_cache::PelHead;
 use crate::report::{
-    Age, ConsumerReport, GroupReport, GroupValues, Lag, NewPosition, OldestPending, Recreation, Report,
-    ReportedStream, Retention, SafeTrim, SeldomGroupValues, SeldomStreamValues, SilentConsumers, StreamIds,
-    StreamReport, StreamValues,
+    Age, ConsumerReport, GroupReport, GroupStatus, GroupValues, Lag, NewPosition, OldestPending, Recreation,
+    Report, ReportedStream, Retention, SafeTrim, SeldomGroupValues, SeldomStreamValues, SilentConsumers,
+    StreamIds, StreamReport, StreamValues,
 };
 use crate::retention::{RetentionReading, WasTrimmed};
 use crate::seldom::SeldomAsked;
@@ -77,6 +77,8 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     if state.streams.len() > kept {
         forget_missing(state, snapshot);
     }
+    // Of the groups of one stream.
+    let mut statuses = Vec::new();
     for mut stream in streams {
         let before = last_report.of(stream.reading);
         note_group_changes(&mut stream, before.as_deref(), at);
@@ -86,10 +88,11 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         if let (Some(before), None) = (&before, &kept) {
             note_dropped_pending(&mut stream, before);
         }
-        note_histories(&mut stream, state, at);
+        note_histories(&mut stream, state, at, &mut statuses);
         let memory = state.memory.get(&stream.reading.key).and_then(SeldomAsked::answer);
-        let shown = kept
-            .unwrap_or_else(|| ReportedStream::or_unchanged(read(&mut stream, memory, at), before.as_ref()));
+        let shown = kept.unwrap_or_else(|| {
+            ReportedStream::or_unchanged(read(&mut stream, &statuses, memory, at), before.as_ref())
+        });
         let is_unchanged = before.is_some_and(|before| shown.is_unchanged_but_for_census(&before));
         stream.note_shown(is_unchanged, at, budget.audit_period, &mut state.settled_streams);
         reports.push(shown);
@@ -293,16 +296,27 @@ fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
     }
 }
 
-/// Adds this poll to the history of each group, evaluates its status, and counts what it was delivered.
-fn note_histories(stream: &mut StreamState<'_>, state: &mut LagState, at: Duration) {
+/// Adds this poll to the history of each group, and counts what it was delivered. `statuses` becomes those of the groups.
+fn note_histories(
+    stream: &mut StreamState<'_>,
+    state: &mut LagState,
+    at: Duration,
+    statuses: &mut Vec<GroupStatus>,
+) {
+    statuses.clear();
     for number in 0..stream.groups.len() {
         let position_before = stream.groups[number].cache.position();
-        note_history(stream, number, state, at);
+        statuses.push(note_history(stream, number, state, at));
         note_flow(stream, number, position_before, at);
     }
 }
 
-fn note_history(stream: &mut StreamState<'_>, number: usize, state: &mut LagState, at: Duration) {
+fn note_history(
+    stream: &mut StreamState<'_>,
+    number: usize,
+    state: &mut LagState,
+    at: Duration,
+) -> GroupStatus {
     let (window, info, group) = (stream.reading.window, &stream.info, &stream.info.groups[number]);
     let sample = sample(stream, group, &stream.groups[number], at);
     let open = &mut stream.groups[number];
@@ -333,7 +347,7 @@ fn note_history(stream: &mut StreamState<'_>, number: usize, state: &mut LagStat
     let view = HistoryWindow { history, sample: &sample, window };
     open.is_losing = view.is_recent(view.history.lost_at());
     let status = status::evaluate(&view);
-    open.status = history.dated(status, info.time);
+    history.dated(status, info.time)
 }
 
 /// Counts what was delivered to a group, less what is known by now to be lost.
@@ -456,14 +470,19 @@ fn missing_groups(reading: &StreamReading) -> impl Iterator<Item = GroupReport> 
     reading.missing_groups.iter().cloned().map(GroupReport::missing)
 }
 
-fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -> StreamReport {
+fn read(
+    stream: &mut StreamState<'_>,
+    statuses: &[GroupStatus],
+    memory_bytes: Option<u64>,
+    at: Duration,
+) -> StreamReport {
     let safe_trim = safe_trim(stream);
     let info = &stream.info;
     let entries_added = stream.cache.entries_added(info, stream.node.epoch);
     let values = StreamValues {
         length: info.length,
         groups: info.group_count,
-        groups_abandoned: groups_abandoned(stream, at).into(),
+        groups_abandoned: groups_abandoned(stream, statuses, at).into(),
         entries_added: entries_added.map(Count::from),
         first_entry: info.first.and_then(|id| id.timestamp(info.time)).map(Micros::from),
         last_generated: info.last_generated.timestamp(info.time).map(Micros::from),
@@ -488,10 +507,11 @@ fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -
         .groups
         .iter()
         .zip(&stream.groups)
-        .map(|(group, open)| GroupReport {
+        .zip(statuses)
+        .map(|((group, open), status)| GroupReport {
             name: group.name.clone(),
             named: group.named,
-            values: Some(group_values(stream, group, open, at)),
+            values: Some(group_values(stream, group, open, *status, at)),
             consumers: each_consumer(group, open)
                 .and_then(|all| reported_consumers(all, &stream.reading.consumer_limit))
                 .map(Vec::into_boxed_slice),
@@ -505,7 +525,13 @@ fn read(stream: &mut StreamState<'_>, memory_bytes: Option<u64>, at: Duration) -
     StreamReport { family, read_at, ..StreamReport::new(key.clone(), Some(values), groups) }
 }
 
-fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> GroupValues {
+fn group_values(
+    stream: &StreamState<'_>,
+    group: &GroupInfo,
+    open: &GroupState,
+    status: GroupStatus,
+    at: Duration,
+) -> GroupValues {
     let info = &stream.info;
     let position = group.last_delivered;
     let lag = lag(stream, group);
@@ -542,7 +568,7 @@ fn group_values(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
         drain_time: flow.drain_time(&reading, window).map(Millis::from),
         added_rate: flow.added_rate(&reading, window),
         delivered_rate: flow.delivered_rate(&reading, window),
-        status: open.status,
+        status,
         seldom: seldom_group_values(stream, group, open, lag, at).into(),
     }
 }
@@ -592,11 +618,11 @@ fn time_to_loss(
 }
 
 /// Returns the number of groups that have been abandoned for a day; `None` if it is not known of one.
-fn groups_abandoned(stream: &StreamState<'_>, at: Duration) -> Option<u64> {
+fn groups_abandoned(stream: &StreamState<'_>, statuses: &[GroupStatus], at: Duration) -> Option<u64> {
     let now = stream.info.time;
-    let mut groups = stream.info.groups.iter().zip(&stream.groups);
-    groups.try_fold(0, |sum, (group, open)| {
-        let is_one = is_abandoned_for_a_day(&open.status, read_pause(stream, group, open, at), now)?;
+    let mut groups = stream.info.groups.iter().zip(&stream.groups).zip(statuses);
+    groups.try_fold(0, |sum, ((group, open), status)| {
+        let is_one = is_abandoned_for_a_day(status, read_pause(stream, group, open, at), now)?;
         Some(sum + u64::from(is_one))
     })
 }
@@ -682,7 +708,7 @@ fn pending_orphaned(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> 
     let below = match open.oldest_pending {
         PelHead::Unknown => None,
         PelHead::Empty => return Some(0),
-        PelHead::Entry(entry) if entry.id < first => match open.pending_below_first? {
+        PelHead::Entry(entry) if entry.id < first => match open.below_first.value().count? {
             below if below <= MAX_ORPHANS => Some(u64::from(below)),
             more => census(group, open).and_then(Census::trimmed).filter(|trimmed| *trimmed >= more.into()),
         },

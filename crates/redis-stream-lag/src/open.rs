@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::audit::DueAudit;
 use crate::budget::Budget;
-use crate::compact::Count;
+use crate::compact::{Count, MostlyDefault};
 use crate::deleted_pending::DeletedPending;
 use crate::from_bounds;
 use crate::holder::{self, OldestNeeded, TrimBound};
@@ -13,7 +13,6 @@ use crate::later_pages::LaterPage;
 use crate::loss::{self, LossReading};
 use crate::pending_cache::{CachedOldestPending, PelHead};
 use crate::question::EntryRange;
-use crate::report::GroupStatus;
 use crate::snapshot::{
     ConsumerInfo, ConsumersReading, GroupInfo, NodeReading, Snapshot, StreamInfo, StreamReading,
 };
@@ -154,18 +153,25 @@ pub(super) struct GroupState {
     pub(super) oldest_pending_was_asked: bool,
     /// The round in which its consumers were asked for.
     pub(super) consumers_asked_in: Option<u32>,
-    pub(super) pending_below_first: Option<u32>,
     pub(super) orphans_were_asked: bool,
     pub(super) deleted_pending: DeletedPending,
     /// Number of pending entries that went with their consumers since the previous poll.
     pub(super) dropped: Option<Count>,
-    /// Of a group with pending entries below the first entry of the stream.
-    pub(super) oldest_needed: OldestNeeded,
+    /// Of a group whose oldest pending entry is below the first entry of the stream.
+    pub(super) below_first: MostlyDefault<PendingBelowFirst>,
     pub(super) oldest_needed_was_asked: bool,
     pub(super) census_turn: CensusTurn,
     /// Set only if the snapshot does not contain them.
     pub(super) consumers: Option<Vec<ConsumerInfo>>,
-    pub(super) status: GroupStatus,
+}
+
+/// The answers about the pending entries below the first entry of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PendingBelowFirst {
+    /// Their number.
+    pub(super) count: Option<u32>,
+    /// The oldest pending entry that is not one of them.
+    pub(super) oldest_needed: OldestNeeded,
 }
 
 /// The turn of a group's census in this poll, by what it waits for.
@@ -221,14 +227,12 @@ impl GroupState {
             oldest_consumer: None,
             oldest_pending_was_asked: false,
             consumers_asked_in: None,
-            pending_below_first: None,
             orphans_were_asked: false,
             deleted_pending: DeletedPending::Open,
             dropped: None,
-            oldest_needed: OldestNeeded::Unknown,
+            below_first: MostlyDefault::default(),
             oldest_needed_was_asked: false,
             consumers: None,
-            status: GroupStatus::default(),
             census_turn: CensusTurn::Open,
         }
     }
@@ -346,7 +350,9 @@ impl<'a> StreamState<'a> {
         let oldest = |open: &GroupState| match (open.oldest_pending, self.info.first) {
             (PelHead::Unknown, _) => OldestNeeded::Unknown,
             (PelHead::Empty, _) | (PelHead::Entry(_), None) => OldestNeeded::Nothing,
-            (PelHead::Entry(entry), Some(first)) if entry.id < first => open.oldest_needed,
+            (PelHead::Entry(entry), Some(first)) if entry.id < first => {
+                open.below_first.value().oldest_needed
+            }
             (PelHead::Entry(entry), _) => OldestNeeded::Entry(entry.id),
         };
         holder::trim_bound(&self.info, self.groups.iter().map(oldest))

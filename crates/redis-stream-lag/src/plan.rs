@@ -132,7 +132,7 @@ impl QuestionPlan {
                 continue;
             }
             if let Some(count) = open.cache.oldest_pending().and_then(|cached| cached.below(first)) {
-                open.pending_below_first = Some(count);
+                open.below_first.change(|known| known.count = Some(count));
                 continue;
             }
             let at_most = MAX_ORPHANS + 1;
@@ -153,7 +153,7 @@ impl QuestionPlan {
                 continue;
             }
             if let Some(needed) = open.cache.oldest_pending().and_then(|cached| cached.needed(first)) {
-                open.oldest_needed = needed;
+                open.below_first.change(|known| known.oldest_needed = needed);
                 continue;
             }
             let (name, until) = (group.name.clone(), StreamId::MAX);
