@@ -303,6 +303,27 @@ mod tests {
     }
 
     #[test]
+    fn of_the_groups_of_a_stream_only_those_that_are_not_selected_are_forgotten() {
+        let mut groups = GoneGroups::default();
+        let at = Duration::from_secs;
+        let note = |groups: &mut GoneGroups, streams, poll| {
+            let covered = CoveredReport {
+                report: &report(streams),
+                streams: Coverage::Complete,
+                groups: Coverage::Complete,
+            };
+            groups.note(covered, at(poll));
+        };
+        let both = ["a", "b"].map(|name| GroupReport { name: name.into(), ..read(0) });
+        note(&mut groups, vec![stream("s", both.to_vec())], 1);
+        groups.retain(&|_, group| group != Some(&Name::from("a")));
+        let names = ["a", "b"].map(Name::from);
+        assert_eq!(names.each_ref().map(|name| groups.is_there(&Name::from("s"), name)), [false, true]);
+        note(&mut groups, vec![stream("s", Vec::new())], 2);
+        assert_eq!(groups.iter().collect::<Vec<_>>(), [(&Name::from("s"), &names[1])]);
+    }
+
+    #[test]
     fn a_group_that_is_not_selected_any_more_is_not_gone() {
         let mut groups = GoneGroups::default();
         let note = |groups: &mut GoneGroups, report: &Report, poll| {

@@ -838,6 +838,36 @@ impl CensusView<'_> {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_takes_eight_bytes_and_none_is_the_same_over_any_time() {
+        assert_eq!((size_of::<EntryRate>(), size_of::<Option<EntryRate>>()), (8, 8));
+        let rate = |entries, ms| EntryRate::new(entries, Duration::from_millis(ms));
+        for (entries, ms, per_second) in [(0, 5, 0.0), (1, 1_000, 1.0), (7, 0, 7_000.0), (3, 8_000, 0.375)] {
+            assert_eq!(rate(entries, ms).per_second().to_bits(), f64::to_bits(per_second));
+        }
+        assert!(rate(u64::MAX, 0).per_second().is_finite() && rate(1, u64::MAX).per_second() > 0.0);
+        assert_eq!(rate(0, 5), rate(0, 7));
+        assert_ne!(rate(1, 5), rate(1, 7));
+    }
+
+    #[test]
+    fn a_lag_takes_sixteen_bytes_and_has_its_bounds() {
+        assert_eq!(size_of::<Lag>(), 16);
+        let bounds = |lag: Lag| (lag.exact(), lag.min(), lag.max());
+        for lag in [0, 1, u64::MAX] {
+            assert_eq!(bounds(Lag::Exact(lag)), (Some(lag), lag, lag));
+        }
+        for (min, max) in [(0, 0), (0, u64::MAX), (u64::MAX - 1, u64::MAX)] {
+            assert_eq!(bounds(Lag::Between { min: min.into(), max }), (None, min, max));
+        }
+        assert_ne!(Lag::Between { min: 5.into(), max: 5 }, Lag::Exact(5));
+    }
+}
+
 #[cfg(feature = "random")]
 mod random {
     use fastrand::Rng;
