@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::iter;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{header, write_label, write_number};
 use crate::values::family::{Family, MetricOrigin, Number, ValueReading, ValueSource};
 use crate::values::table::FAMILIES;
+use redis_stream_core::name::Name;
 use redis_stream_lag::report::{ConsumerView, GroupReport, Report, ReportedStream, Status, StreamReport};
 
 /// Text is written in chunks of about this size, which stay in the processor's cache.
@@ -102,10 +102,10 @@ impl TargetSeries {
     fn compress(&self, selection: &FamilySelection) -> Vec<Option<Segment>> {
         let mut compressor = Compressor::default();
         let mut segments = vec![None; FAMILIES.len()];
-        let streams = StreamLabels::of(&self.report);
+        let labels = PageLabels::of(&self.report);
         for (at, family) in selection.families() {
             let mut writer = compressor.begin();
-            write_samples(selection, family, (self, &streams), &mut writer)
+            write_samples(selection, family, (self, &labels), &mut writer)
                 .expect("writing to a segment does not fail");
             segments[at] = (!writer.is_empty()).then(|| writer.finish());
         }
@@ -154,12 +154,12 @@ pub fn write_plain(
     own: &[u8],
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let streams: Vec<_> = targets.iter().map(|target| StreamLabels::of(&target.report)).collect();
+    let labels: Vec<_> = targets.iter().map(|target| PageLabels::of(&target.report)).collect();
     for (_, family) in selection.families() {
         let header = header(family);
         let mut out = AfterHeader { header: Some(&header), out };
-        for (target, streams) in targets.iter().zip(&streams) {
-            write_samples(selection, family, (target, streams), &mut out)?;
+        for (target, labels) in targets.iter().zip(&labels) {
+            write_samples(selection, family, (target, labels), &mut out)?;
         }
     }
     for (at, (_, header)) in alerts::FAMILIES.iter().enumerate() {
@@ -190,42 +190,55 @@ impl Write for AfterHeader<'_> {
     }
 }
 
-/// The label `stream` of each stream of a report, in its order, with a comma before it. One text: to look up the names in
+/// The labels of the streams and groups of a report, each in its order and with a comma before it: to look up the names in
 /// memory for each family would take longer than to write the samples.
-struct StreamLabels {
+struct PageLabels {
+    streams: LabelList,
+    groups: LabelList,
+}
+
+impl PageLabels {
+    fn of(report: &Report) -> Self {
+        let streams = report.streams.iter().map(|stream| &stream.key);
+        let groups = report.groups().map(|(_, group)| &group.name);
+        Self { streams: LabelList::of("stream", streams), groups: LabelList::of("group", groups) }
+    }
+}
+
+/// Labels in one text.
+struct LabelList {
     text: Vec<u8>,
-    /// The end of each label in it.
+    /// Where each label ends.
     ends: Vec<usize>,
 }
 
-impl StreamLabels {
-    fn of(report: &Report) -> Self {
-        let (mut text, mut label) = (Vec::new(), Vec::new());
-        let mut ends = Vec::with_capacity(report.streams.len());
-        for stream in &report.streams {
-            write_label("stream", &stream.key.text(), &mut label);
+impl LabelList {
+    fn of<'a>(label: &str, values: impl Iterator<Item = &'a Name>) -> Self {
+        let (mut text, mut ends, mut written) = (Vec::new(), Vec::new(), Vec::new());
+        for value in values {
+            write_label(label, &value.text(), &mut written);
             text.push(b',');
-            text.append(&mut label);
+            text.append(&mut written);
             ends.push(text.len());
         }
         Self { text, ends }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let begins = iter::once(0).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).map(|(begin, end)| &self.text[begin..*end])
+    fn get(&self, at: usize) -> &[u8] {
+        let begin = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[begin..self.ends[at]]
     }
 }
 
 fn write_samples(
     selection: &FamilySelection,
     family: &Family,
-    (target, streams): (&TargetSeries, &StreamLabels),
+    (target, labels): (&TargetSeries, &PageLabels),
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut lines = SampleWriter::new(family, &target.labels);
-    for (stream, label) in target.report.streams.iter().zip(streams.iter()) {
-        lines.begin(label);
+    let mut lines = SampleWriter::new(family, &target.labels, labels);
+    for (at, stream) in target.report.streams.iter().enumerate() {
+        lines.begin(at);
         match family.source {
             ValueSource::StreamUp => lines.stream(ValueReading::stream_up(stream)),
             ValueSource::Stream(read) => lines.stream(ValueReading::of_stream(stream, read)),
@@ -243,6 +256,7 @@ fn write_samples(
             out.write_all(&lines.text)?;
             lines.text.clear();
         }
+        lines.first_group += stream.groups.len();
     }
     out.write_all(&lines.text)
 }
@@ -250,7 +264,10 @@ fn write_samples(
 /// Writes the samples of one family. A common prefix is written once: the name and the labels of the target for all
 /// lines, the labels of a stream or group for all lines below it.
 struct SampleWriter<'a> {
-    labels: &'a SeriesLabels,
+    of_target: &'a SeriesLabels,
+    labels: &'a PageLabels,
+    /// The place of the first group of the current stream among all groups.
+    first_group: usize,
     /// The prefix of the lines of the current stream, group or consumer.
     prefix: Vec<u8>,
     /// Length of the part of `prefix` that all lines have in common.
@@ -259,9 +276,9 @@ struct SampleWriter<'a> {
 }
 
 impl<'a> SampleWriter<'a> {
-    fn new(family: &Family, labels: &'a SeriesLabels) -> Self {
-        let prefix = [family.name.as_bytes(), b"{", &labels.first].concat();
-        Self { labels, common: prefix.len(), prefix, text: Vec::new() }
+    fn new(family: &Family, of_target: &'a SeriesLabels, labels: &'a PageLabels) -> Self {
+        let prefix = [family.name.as_bytes(), b"{", &of_target.first].concat();
+        Self { of_target, labels, first_group: 0, common: prefix.len(), prefix, text: Vec::new() }
     }
 
     fn stream(&mut self, reading: ValueReading) {
@@ -271,10 +288,10 @@ impl<'a> SampleWriter<'a> {
 
     fn groups(&mut self, stream: &StreamReport, read: impl Fn(&GroupReport) -> ValueReading) {
         let stream_labels = self.prefix.len();
-        for group in &stream.groups {
+        for (at, group) in stream.groups.iter().enumerate() {
             let ValueReading::Known(number) = read(group) else { continue };
             self.prefix.truncate(stream_labels);
-            write_label("group", &group.name.text(), &mut self.prefix);
+            self.group(at);
             self.sample(number);
         }
     }
@@ -302,9 +319,9 @@ impl<'a> SampleWriter<'a> {
         numbers: impl Fn(&GroupReport) -> [Option<u64>; Status::ALL.len()],
     ) {
         let stream_labels = self.prefix.len();
-        for group in &stream.groups {
+        for (at, group) in stream.groups.iter().enumerate() {
             self.prefix.truncate(stream_labels);
-            write_label("group", &group.name.text(), &mut self.prefix);
+            self.group(at);
             let group_labels = self.prefix.len();
             for (status, number) in Status::ALL.into_iter().zip(numbers(group)) {
                 let Some(number) = number else { continue };
@@ -339,9 +356,9 @@ impl<'a> SampleWriter<'a> {
         read: fn(ConsumerView<'_>) -> ValueReading,
     ) {
         let stream_labels = self.prefix.len();
-        for group in &stream.groups {
+        for (at, group) in stream.groups.iter().enumerate() {
             self.prefix.truncate(stream_labels);
-            write_label("group", &group.name.text(), &mut self.prefix);
+            self.group(at);
             let group_labels = self.prefix.len();
             for consumer in stream.consumers(group).into_iter().flatten() {
                 if consumer.messages_pending() == 0 && consumer.idle() > max_idle {
@@ -356,14 +373,19 @@ impl<'a> SampleWriter<'a> {
     }
 
     /// Begins the lines of a stream.
-    fn begin(&mut self, label: &[u8]) {
+    fn begin(&mut self, stream: usize) {
         self.prefix.truncate(self.common);
-        self.prefix.extend_from_slice(label);
+        self.prefix.extend_from_slice(self.labels.streams.get(stream));
+    }
+
+    /// Adds the label of a group of the current stream.
+    fn group(&mut self, at: usize) {
+        self.prefix.extend_from_slice(self.labels.groups.get(self.first_group + at));
     }
 
     fn sample(&mut self, number: Number) {
         self.text.extend_from_slice(&self.prefix);
-        self.text.extend_from_slice(&self.labels.last);
+        self.text.extend_from_slice(&self.of_target.last);
         self.text.extend_from_slice(b"} ");
         write_number(number, &mut self.text);
         self.text.push(b'\n');
@@ -374,7 +396,6 @@ impl<'a> SampleWriter<'a> {
 mod tests {
     use super::*;
     use redis_stream_core::id::StreamId;
-    use redis_stream_core::name::Name;
     use redis_stream_lag::report::{
         Age, ConsumerReport, GroupValues, Lag, OldestPending, Retention, SeldomGroupValues, StreamIds,
         StreamValues,
