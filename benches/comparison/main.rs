@@ -73,7 +73,7 @@ const FULL: ComparisonSize = ComparisonSize {
     scale: &[
         ScaleStep { streams: 1_000, interval: Duration::from_secs(1) },
         ScaleStep { streams: 10_000, interval: Duration::from_secs(3) },
-        ScaleStep { streams: 100_000, interval: Duration::from_secs(20) },
+        ScaleStep { streams: 100_000, interval: Duration::from_secs(10) },
     ],
     idle: Duration::from_secs(20),
     limit: Duration::from_secs(45 * 60),
