@@ -36,10 +36,15 @@ impl SeenStream {
         self.stream.groups.iter().filter(|group| group.values.is_some())
     }
 
-    /// Returns the time at which a group was last delivered to, if that was seen.
-    fn delivered_at(&self, group: &GroupReport) -> Option<Duration> {
-        let age = self.stream.view(group)?.last_delivery_age()?;
-        Some(self.at.get().saturating_sub(age))
+    /// Returns true if a group was delivered to within the last hour, as far as that was seen.
+    fn was_delivered_to(&self, group: &GroupReport, now: Duration) -> bool {
+        let age = self.stream.view(group).and_then(|view| view.last_delivery_age());
+        age.is_some_and(|age| now < self.at.get().saturating_sub(age) + MEMORY)
+    }
+
+    /// Returns true if one of its groups would count as gone.
+    fn is_remembered(&self, now: Duration) -> bool {
+        self.groups().any(|group| self.was_delivered_to(group, now))
     }
 }
 
@@ -71,7 +76,7 @@ impl GoneGroups {
             let seen = before.next_if(|seen| seen.stream.key == stream.key);
             if let Some(seen) = seen {
                 if stream.refused {
-                    streams.push(seen);
+                    streams.extend(Some(seen).filter(|seen| seen.is_remembered(now)));
                     continue;
                 }
                 self.note_vanished(&seen, stream, covered.groups, now);
@@ -104,7 +109,7 @@ impl GoneGroups {
         streams: &mut Vec<SeenStream>,
     ) {
         match coverage {
-            Coverage::Partial => streams.push(seen),
+            Coverage::Partial => streams.extend(Some(seen).filter(|seen| seen.is_remembered(now))),
             Coverage::Complete => {
                 seen.groups().for_each(|group| self.note_gone(&seen, group, now));
             }
@@ -112,7 +117,7 @@ impl GoneGroups {
     }
 
     fn note_gone(&mut self, seen: &SeenStream, group: &GroupReport, now: Duration) {
-        if seen.delivered_at(group).is_some_and(|at| now < at + MEMORY) {
+        if seen.was_delivered_to(group, now) {
             self.gone.insert((seen.stream.key.clone(), group.name.clone()), now);
         }
     }
@@ -274,6 +279,21 @@ mod tests {
         let mut limited = stream("s", Vec::new());
         limited.values.as_mut().unwrap().groups = 7;
         assert_eq!(note(&report(vec![limited]), Coverage::Complete, Coverage::Partial, 4), 0);
+    }
+
+    #[test]
+    fn a_stream_that_may_exist_is_remembered_for_an_hour() {
+        for (report, streams) in [(without_stream(), Coverage::Partial), (refused(), Coverage::Complete)] {
+            let mut groups = GoneGroups::default();
+            let start = Duration::from_secs(1_000_000);
+            let mut note = |report: &Report, streams, minutes: u32| {
+                let covered = CoveredReport { report, streams, groups: Coverage::Complete };
+                groups.note(covered, start + minutes * Duration::from_secs(60));
+                groups.streams.iter().any(|seen| seen.groups().count() > 0)
+            };
+            assert!(note(&with(read(10)), Coverage::Complete, 0));
+            assert_eq!([1, 49, 50, 51].map(|at| note(&report, streams, at)), [true, true, false, false]);
+        }
     }
 
     #[test]
