@@ -17,6 +17,8 @@ use redis_stream_core::id::StreamId;
 const SPACING: u64 = if cfg!(test) { 3 } else { 1_000 };
 /// Maximum number of checkpoints at which no group stands; in a longer stream they are further apart.
 const MAX_SPARE_CHECKPOINTS: usize = 1_024;
+/// Checkpoints that there is space for at first: at the end of the stream, and where one or two groups stand.
+const FEW: usize = 3;
 
 /// A position and the number of entries above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,12 @@ impl Checkpoints {
         let checkpoint = Checkpoint { id, entries_above, counted_at: Micros::from(counted_at) };
         match self.0.binary_search_by_key(&id, |checkpoint| checkpoint.id) {
             Ok(at) => self.0[at] = checkpoint,
-            Err(at) => self.0.insert(at, checkpoint),
+            Err(at) => {
+                if self.0.capacity() == 0 {
+                    self.0.reserve_exact(FEW);
+                }
+                self.0.insert(at, checkpoint);
+            }
         }
     }
 

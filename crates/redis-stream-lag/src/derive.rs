@@ -32,6 +32,9 @@ use crate::status;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
 
+/// Number of streams whose space is given back at once.
+const GIVEN_BACK: usize = if cfg!(test) { 2 } else { 1_024 };
+
 pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     let PollState { snapshot, state, streams, counted_entries, at, gap, budget, .. } = poll;
     state.set_later_pages(poll.later_pages, poll.census_left);
@@ -79,7 +82,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     }
     // Of the groups of one stream.
     let mut statuses = Vec::new();
-    for mut stream in streams {
+    for mut stream in draining(streams) {
         let before = last_report.of(stream.reading);
         note_group_changes(&mut stream, before.as_deref(), at);
         note_losses(&mut stream, at);
@@ -101,6 +104,17 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     state.memory.retain(|key, _| state.streams.contains_key(key));
     reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     Report { streams: reports, counted_entries, ..Report::default() }
+}
+
+/// Returns the items in order, and gives back the space of those that were taken: the report grows meanwhile.
+fn draining<T>(mut items: Vec<T>) -> impl Iterator<Item = T> {
+    items.reverse();
+    std::iter::from_fn(move || {
+        if items.len().is_multiple_of(GIVEN_BACK) {
+            items.shrink_to_fit();
+        }
+        items.pop()
+    })
 }
 
 /// Drops the states of streams that are not in the snapshot.
