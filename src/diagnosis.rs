@@ -80,10 +80,14 @@ impl GonePending {
     }
 }
 
+/// Returns true if a pending entry is known to be no longer in the stream.
+fn is_gone(view: GroupView<'_>, id: StreamId) -> bool {
+    GonePending::of(view) == GonePending::All || view.was_trimmed(id)
+}
+
 /// Returns the ID of the oldest pending entry, if it is known to be no longer in the stream.
 pub(crate) fn oldest_gone(view: GroupView<'_>) -> Option<StreamId> {
-    let oldest = oldest_pending(view)?.id;
-    (GonePending::of(view) == GonePending::All || view.was_trimmed(oldest)).then_some(oldest)
+    oldest_pending(view).map(|oldest| oldest.id).filter(|id| is_gone(view, *id))
 }
 
 /// Returns the oldest pending entry.
@@ -403,7 +407,7 @@ impl Facts<'_> {
 
     /// Returns true if a pending entry is known to be no longer in the stream.
     fn is_gone(&self, entry: &WorstPending<'_>) -> bool {
-        GonePending::of(self.values) == GonePending::All || self.values.was_trimmed(entry.id)
+        is_gone(self.values, entry.id)
     }
 
     /// Returns the words about pending entries that are known to be no longer in the stream: about this one, if it is one

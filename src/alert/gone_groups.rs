@@ -76,7 +76,7 @@ impl GoneGroups {
             let seen = before.next_if(|seen| seen.stream.key == stream.key);
             if let Some(seen) = seen {
                 if stream.refused {
-                    streams.extend(Some(seen).filter(|seen| seen.is_remembered(now)));
+                    self.note_absent(seen, Coverage::Partial, now, &mut streams);
                     continue;
                 }
                 self.note_vanished(&seen, stream, covered.groups, now);

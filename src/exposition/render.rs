@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::exposition::alerts::{self, AlertSeries};
 use crate::exposition::segment::{Compressor, Segment, gzip};
-use crate::exposition::text::{header, write_label, write_number};
+use crate::exposition::text::{header, write_label, write_later_label, write_number};
 use crate::values::family::{Family, MetricOrigin, Number, ValueReading, ValueSource};
 use crate::values::table::FAMILIES;
 use redis_stream_core::name::Name;
@@ -66,10 +66,7 @@ impl SeriesLabels {
         write_label("db", &format!("db{db}"), &mut first);
         let mut last = Vec::new();
         for (name, value) in configured {
-            let mut label = Vec::new();
-            write_label(name, value, &mut label);
-            last.push(b',');
-            last.append(&mut label);
+            write_later_label(name, value, &mut last);
         }
         Self { first, last }
     }
@@ -214,11 +211,9 @@ struct LabelList {
 
 impl LabelList {
     fn of<'a>(label: &str, values: impl Iterator<Item = &'a Name>) -> Self {
-        let (mut text, mut ends, mut written) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut text, mut ends) = (Vec::new(), Vec::new());
         for value in values {
-            write_label(label, &value.text(), &mut written);
-            text.push(b',');
-            text.append(&mut written);
+            write_later_label(label, &value.text(), &mut text);
             ends.push(text.len());
         }
         Self { text, ends }
@@ -272,13 +267,16 @@ struct SampleWriter<'a> {
     prefix: Vec<u8>,
     /// Length of the part of `prefix` that all lines have in common.
     common: usize,
+    /// Length of the part that the lines of the current stream have in common.
+    of_stream: usize,
     text: Vec<u8>,
 }
 
 impl<'a> SampleWriter<'a> {
     fn new(family: &Family, of_target: &'a SeriesLabels, labels: &'a PageLabels) -> Self {
         let prefix = [family.name.as_bytes(), b"{", &of_target.first].concat();
-        Self { of_target, labels, first_group: 0, common: prefix.len(), prefix, text: Vec::new() }
+        let common = prefix.len();
+        Self { of_target, labels, first_group: 0, common, of_stream: common, prefix, text: Vec::new() }
     }
 
     fn stream(&mut self, reading: ValueReading) {
@@ -287,10 +285,8 @@ impl<'a> SampleWriter<'a> {
     }
 
     fn groups(&mut self, stream: &StreamReport, read: impl Fn(&GroupReport) -> ValueReading) {
-        let stream_labels = self.prefix.len();
         for (at, group) in stream.groups.iter().enumerate() {
             let ValueReading::Known(number) = read(group) else { continue };
-            self.prefix.truncate(stream_labels);
             self.group(at);
             self.sample(number);
         }
@@ -318,9 +314,7 @@ impl<'a> SampleWriter<'a> {
         stream: &StreamReport,
         numbers: impl Fn(&GroupReport) -> [Option<u64>; Status::ALL.len()],
     ) {
-        let stream_labels = self.prefix.len();
         for (at, group) in stream.groups.iter().enumerate() {
-            self.prefix.truncate(stream_labels);
             self.group(at);
             let group_labels = self.prefix.len();
             for (status, number) in Status::ALL.into_iter().zip(numbers(group)) {
@@ -341,9 +335,8 @@ impl<'a> SampleWriter<'a> {
 
     fn changes(&mut self, stream: &StreamReport) {
         let Some(values) = &stream.values else { return };
-        let stream_labels = self.prefix.len();
         for (change, count) in values.seldom.group_changes.by_change() {
-            self.prefix.truncate(stream_labels);
+            self.prefix.truncate(self.of_stream);
             write_label("change", change, &mut self.prefix);
             self.sample(Number::Count(count));
         }
@@ -355,9 +348,7 @@ impl<'a> SampleWriter<'a> {
         max_idle: Duration,
         read: fn(ConsumerView<'_>) -> ValueReading,
     ) {
-        let stream_labels = self.prefix.len();
         for (at, group) in stream.groups.iter().enumerate() {
-            self.prefix.truncate(stream_labels);
             self.group(at);
             let group_labels = self.prefix.len();
             for consumer in stream.consumers(group).into_iter().flatten() {
@@ -376,10 +367,12 @@ impl<'a> SampleWriter<'a> {
     fn begin(&mut self, stream: usize) {
         self.prefix.truncate(self.common);
         self.prefix.extend_from_slice(self.labels.streams.get(stream));
+        self.of_stream = self.prefix.len();
     }
 
-    /// Adds the label of a group of the current stream.
+    /// Begins the lines of a group of the current stream.
     fn group(&mut self, at: usize) {
+        self.prefix.truncate(self.of_stream);
         self.prefix.extend_from_slice(self.labels.groups.get(self.first_group + at));
     }
 

@@ -52,6 +52,16 @@ pub fn write_label(name: &str, value: &str, out: &mut Vec<u8>) {
     if !out.is_empty() {
         out.push(b',');
     }
+    write_pair(name, value, out);
+}
+
+/// Appends `,name="value"`: a label that is never the first.
+pub fn write_later_label(name: &str, value: &str, out: &mut Vec<u8>) {
+    out.push(b',');
+    write_pair(name, value, out);
+}
+
+fn write_pair(name: &str, value: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"=\"");
     // Most names need no escape; without an early return this check compiles to vector instructions.

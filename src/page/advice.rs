@@ -218,6 +218,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn what_is_gone_is_removed_before_the_rest_is_claimed() {
         let commands = |gone| -> Vec<_> {
