@@ -35,7 +35,7 @@ use redis_stream_core::id::StreamId;
 const MIN_LENGTH: u64 = 20;
 
 /// Number of readings at the front of the stream, with no other between, that show nothing.
-const FIRST_AT_FRONT: u64 = 3;
+const FIRST_AT_FRONT: u8 = 3;
 
 /// The numbers of one reading from which a group's losses are derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,14 +62,15 @@ pub(crate) struct LossReading {
 }
 
 /// Returns the number of entries ever added that are not ahead of a group with this lag.
-fn not_ahead(added: u64, lag: u64) -> i128 {
-    i128::from(added) - i128::from(lag)
+fn not_ahead(added: u64, lag: u64) -> i64 {
+    let number = i128::from(added) - i128::from(lag);
+    i64::try_from(number).unwrap_or(if number < 0 { i64::MIN } else { i64::MAX })
 }
 
 /// The losses of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Losses {
-    basis: Option<LossBasis>,
+    last: Option<LastReading>,
     found: MostlyDefault<FoundLosses>,
 }
 
@@ -79,67 +80,83 @@ struct FoundLosses {
     /// Number of entries lost since the group was first seen, at least.
     entries: u64,
     /// A reading that shows a loss and waits to be confirmed.
-    unconfirmed: Option<LossReading>,
+    unconfirmed: Option<Box<LossReading>>,
     /// True if a loss was seen that could not be confirmed, and no reading since was certain.
     is_uncertain: bool,
     /// Number of certain readings in which the group stood before or at the first entry and trimming had gone on, beyond
     /// the first of those since it had most of the stream behind it.
     readings_at_front: u64,
     /// The number of those first ones.
-    first_at_front: u64,
+    first_at_front: u8,
     /// The highest position since the basis, in readings that show no losses.
     furthest: Option<CompactId>,
+    /// The ranks of the basis; `None` if they are those of [a group that has not missed any entry](Ranks::of_all_read).
+    ranks: Option<Ranks>,
 }
 
 /// The state that later readings are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LossBasis {
     last: LastReading,
-    /// The rank of the last position.
-    rank: Option<Count>,
-    /// True if entries-read is known to equal the rank.
-    entries_read_is_rank: bool,
-    /// Losses up to this rank are counted.
-    counted_to: u64,
-    /// Number of entries with higher ranks that were gone already, or are counted.
-    counted_above: u64,
-    /// The entries missing above the position when losses were last counted, if that is known.
-    missing: i64,
-    is_missing_known: bool,
+    ranks: Ranks,
 }
 
 /// The values of the last reading that later ones are compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LastReading {
     position: StreamId,
-    entries_read: Option<Count>,
-    added: u64,
-    lag: u64,
+    first: Option<CompactId>,
+    /// Number of entries ever added that are not ahead of the group.
+    not_ahead: i64,
     removed: u64,
     /// True if no entry above the first one was deleted.
     is_removed_to: bool,
     is_overtaken: bool,
-    first: Option<CompactId>,
+    /// True if entries-read is known to equal the rank.
+    entries_read_is_rank: bool,
+}
+
+/// The ranks of the last reading, and the losses that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ranks {
+    /// The rank of the position.
+    position: Option<Count>,
+    entries_read: Option<Count>,
+    /// Losses up to this rank are counted.
+    counted_to: u64,
+    /// Number of entries with higher ranks that were gone already, or are counted.
+    counted_above: u64,
+    /// The entries missing above the position when losses were last counted, if that is known.
+    missing: Option<i64>,
 }
 
 impl LastReading {
-    fn of(reading: &LossReading) -> Self {
+    fn of(reading: &LossReading, entries_read_is_rank: bool) -> Self {
         let &LossReading { position, added, lag, removed, is_overtaken, .. } = reading;
         Self {
             position,
-            entries_read: reading.entries_read.map(Count::from),
-            added,
-            lag,
+            first: reading.first.map(CompactId::from),
+            not_ahead: not_ahead(added, lag),
             removed,
             is_removed_to: reading.removed_to.is_some(),
             is_overtaken,
-            first: reading.first.map(CompactId::from),
+            entries_read_is_rank,
         }
     }
 
     /// Returns the rank up to which all entries are gone.
     fn removed_to(&self) -> Option<u64> {
         self.is_removed_to.then_some(self.removed)
+    }
+}
+
+impl Ranks {
+    /// Returns those of a group that was delivered every entry up to its position, by the server's counters as well, in a
+    /// stream from which nothing was deleted: most groups are like that.
+    fn of_all_read(last: &LastReading) -> Self {
+        let rank = u64::try_from(last.not_ahead).ok().map(Count::from);
+        let (counted_to, counted_above) = (last.removed, 0);
+        Self { position: rank, entries_read: rank, counted_to, counted_above, missing: Some(0) }
     }
 }
 
@@ -203,14 +220,15 @@ impl LossReading {
 
     /// Returns true if this can be a later reading of the same life of the same group: it did not go back, and it moved
     /// exactly if it read.
-    fn continues(&self, before: &LastReading) -> bool {
-        let has_moved = self.position > before.position;
-        match (before.entries_read, self.entries_read.map(Count::from)) {
+    fn continues(&self, before: &LossBasis) -> bool {
+        let position_before = before.last.position;
+        let has_moved = self.position > position_before;
+        match (before.ranks.entries_read, self.entries_read.map(Count::from)) {
             (Some(read_before), Some(read)) => {
-                self.position >= before.position
+                self.position >= position_before
                     && if has_moved { read > read_before } else { read == read_before }
             }
-            (None, None) => self.position == before.position || self.rank.is_some() && has_moved,
+            (None, None) => self.position == position_before || self.rank.is_some() && has_moved,
             (None, Some(_)) => has_moved,
             (Some(_), None) => false,
         }
@@ -230,6 +248,20 @@ impl FoundLosses {
 }
 
 impl Losses {
+    fn basis(&self) -> Option<LossBasis> {
+        let last = self.last?;
+        let ranks = self.found.get().and_then(|found| found.ranks);
+        Some(LossBasis { last, ranks: ranks.unwrap_or_else(|| Ranks::of_all_read(&last)) })
+    }
+
+    fn set_basis(&mut self, basis: Option<LossBasis>) {
+        self.last = basis.map(|basis| basis.last);
+        let ranks = basis.filter(|basis| basis.ranks != Ranks::of_all_read(&basis.last));
+        if ranks.is_some() || self.found.get().is_some() {
+            self.found.change(|found| found.ranks = ranks.map(|basis| basis.ranks));
+        }
+    }
+
     /// Returns the number of entries lost since the group was first seen, at least.
     pub(crate) fn entries(&self) -> u64 {
         self.found.get().map_or(0, |found| found.entries)
@@ -247,7 +279,7 @@ impl Losses {
 
     /// Takes a reading. Returns true if it shows a loss that is not confirmed yet.
     pub(crate) fn note(&mut self, reading: &LossReading) -> bool {
-        let suspect = self.found.get().and_then(|found| found.unconfirmed);
+        let suspect = self.found.get().and_then(|found| found.unconfirmed.as_deref().copied());
         let is_same = |suspect: &LossReading| {
             (suspect.position, suspect.entries_read) == (reading.position, reading.entries_read)
         };
@@ -258,7 +290,7 @@ impl Losses {
             None => {}
         }
         if self.shows_loss(reading) {
-            self.found.change(|found| found.unconfirmed = Some(*reading));
+            self.found.change(|found| found.unconfirmed = Some(Box::new(*reading)));
             return true;
         }
         self.advance(reading);
@@ -267,7 +299,7 @@ impl Losses {
 
     /// Takes a reading that is certain, and counts the loss that it shows.
     pub(crate) fn count(&mut self, reading: &LossReading) {
-        let was_trimmed = self.basis.is_some_and(|basis| reading.was_trimmed_since(&basis.last));
+        let was_trimmed = self.last.is_some_and(|last| reading.was_trimmed_since(&last));
         let is_at_front = was_trimmed && reading.is_at_front;
         if is_at_front || self.found.get().is_some() {
             self.found.change(|found| {
@@ -279,17 +311,14 @@ impl Losses {
     }
 
     fn advance(&mut self, reading: &LossReading) {
-        let lost = match &mut self.basis {
-            Some(basis) if is_continued(basis, self.found.get(), reading) => {
+        let (basis, lost) = match self.basis() {
+            Some(basis) if is_continued(&basis, self.found.get(), reading) => {
                 let lost = basis.lost_at(reading);
-                basis.advance(reading, lost);
-                lost
+                (basis.advanced(reading, lost), lost)
             }
-            basis => {
-                *basis = Some(LossBasis::begin(reading));
-                None
-            }
+            _ => (LossBasis::begin(reading), None),
         };
+        self.set_basis(Some(basis));
         if lost.is_some_and(|lost| lost > 0) || self.found.get().is_some() {
             self.found.change(|found| {
                 found.entries += lost.unwrap_or(0);
@@ -304,12 +333,13 @@ impl Losses {
     /// Takes the position of a group in a reading that shows no losses, since its lag or the server's counters are unknown.
     pub(crate) fn note_position(&mut self, position: StreamId) {
         let found = self.found.get();
-        self.basis = self.basis.filter(|basis| furthest(basis, found) <= CompactId::from(position));
-        let is_ahead =
-            self.basis.filter(|basis| basis.last.position < position).map(|_| CompactId::from(position));
-        if is_ahead.is_some() || found.is_some() {
+        if self.last.is_some_and(|last| furthest(&last, found) > CompactId::from(position)) {
+            self.set_basis(None);
+        }
+        let is_ahead = self.last.filter(|last| last.position < position).map(|_| CompactId::from(position));
+        if is_ahead.is_some() || self.found.get().is_some() {
             self.found.change(|found| {
-                found.unconfirmed.take_if(|suspect| suspect.position != position);
+                drop(found.unconfirmed.take_if(|suspect| suspect.position != position));
                 found.furthest = is_ahead;
             });
         }
@@ -317,7 +347,7 @@ impl Losses {
 
     /// Returns true if a reading shows a loss.
     pub(crate) fn shows_loss(&self, reading: &LossReading) -> bool {
-        let basis = self.basis.filter(|basis| is_continued(basis, self.found.get(), reading));
+        let basis = self.basis().filter(|basis| is_continued(basis, self.found.get(), reading));
         basis.and_then(|basis| basis.lost_at(reading)).is_some_and(|lost| lost > 0)
     }
 
@@ -339,7 +369,7 @@ impl Losses {
             EntriesReadMeaning::Deliveries => GroupProgress::Lost(self.entries()),
             EntriesReadMeaning::Rank => {
                 let removed_to = info.removed_to()?;
-                GroupProgress::Ranks { position: self.basis?.rank_of(group)?, removed_to }
+                GroupProgress::Ranks { position: self.basis()?.rank_of(group)?, removed_to }
             }
         };
         Some(ShareReading { at: info.time, added, progress })
@@ -358,48 +388,41 @@ impl Losses {
 
     /// Returns the distance between the group and the entries that were removed, in entries; `None` if it is unknown.
     pub(crate) fn headroom(&self) -> Option<u64> {
-        let basis = self.basis?;
-        Some(basis.rank?.get().saturating_sub(basis.last.removed_to()?))
+        let LossBasis { last, ranks } = self.basis()?;
+        Some(ranks.position?.get().saturating_sub(last.removed_to()?))
     }
 }
 
 /// Returns the highest position since the basis. A group that was seen there and stands lower again was set back.
-fn furthest(basis: &LossBasis, found: Option<&FoundLosses>) -> CompactId {
-    let position = CompactId::from(basis.last.position);
+fn furthest(last: &LastReading, found: Option<&FoundLosses>) -> CompactId {
+    let position = CompactId::from(last.position);
     found.and_then(|found| found.furthest).map_or(position, |furthest| furthest.max(position))
 }
 
 /// Returns true if a reading can be a later one of the same life of the group that the basis is of.
 fn is_continued(basis: &LossBasis, found: Option<&FoundLosses>, reading: &LossReading) -> bool {
-    CompactId::from(reading.position) >= furthest(basis, found) && reading.continues(&basis.last)
+    CompactId::from(reading.position) >= furthest(&basis.last, found) && reading.continues(basis)
 }
 
 impl LossBasis {
     fn begin(reading: &LossReading) -> Self {
         let is_rank = reading.rank.is_some() && reading.rank == reading.entries_read;
-        let mut basis = Self {
-            last: LastReading::of(reading),
-            rank: reading.rank.map(Count::from),
-            entries_read_is_rank: is_rank && reading.meaning == EntriesReadMeaning::Rank,
+        let is_rank = is_rank && reading.meaning == EntriesReadMeaning::Rank;
+        let ranks = Ranks {
+            position: reading.rank.map(Count::from),
+            entries_read: reading.entries_read.map(Count::from),
             counted_to: reading.removed_to.unwrap_or(0),
             // If it is not known which ranks are gone, any of them may be among those that later turn out to be.
             counted_above: if reading.removed_to.is_some() { 0 } else { reading.removed },
-            missing: 0,
-            is_missing_known: false,
+            missing: None,
         };
-        basis.note_missing(basis.missing_at(reading));
-        basis
-    }
-
-    /// Keeps what was known if that is not.
-    fn note_missing(&mut self, missing: Option<i64>) {
-        if let Some(missing) = missing {
-            (self.missing, self.is_missing_known) = (missing, true);
-        }
+        let basis = Self { last: LastReading::of(reading, is_rank), ranks };
+        let missing = basis.missing_at(reading);
+        Self { ranks: Ranks { missing, ..ranks }, ..basis }
     }
 
     fn rank(&self) -> Option<u64> {
-        self.rank.map(Count::get)
+        self.ranks.position.map(Count::get)
     }
 
     /// Returns the rank of the reading's position, and whether its entries-read is known to be that rank.
@@ -410,7 +433,7 @@ impl LossBasis {
             (_, None) => false,
             (Some(rank), Some(read)) => corrects && rank == read,
             (None, Some(_)) if has_moved && self.last.is_overtaken => corrects,
-            (None, Some(_)) => corrects && self.entries_read_is_rank,
+            (None, Some(_)) => corrects && self.last.entries_read_is_rank,
         };
         let kept = self.rank().filter(|_| !has_moved);
         (reading.rank.or(kept).or(reading.entries_read.filter(|_| is_rank)), is_rank)
@@ -421,7 +444,7 @@ impl LossBasis {
         if group.last_delivered == self.last.position {
             return self.rank();
         }
-        let is_rank = self.entries_read_is_rank || self.last.is_overtaken;
+        let is_rank = self.last.entries_read_is_rank || self.last.is_overtaken;
         group.entries_read.filter(|_| is_rank)
     }
 
@@ -432,7 +455,7 @@ impl LossBasis {
             EntriesReadMeaning::Rank => self.rank_at(reading).0?,
             EntriesReadMeaning::Deliveries => reading.entries_read.or(self.rank_at(reading).0)?,
         };
-        i64::try_from(not_ahead(reading.added, reading.lag) - i128::from(passed)).ok()
+        i64::try_from(i128::from(not_ahead(reading.added, reading.lag)) - i128::from(passed)).ok()
     }
 
     /// Returns the number of entries lost since losses were last counted; `None` if it cannot be told. The reading must
@@ -440,18 +463,17 @@ impl LossBasis {
     fn lost_at(&self, reading: &LossReading) -> Option<u64> {
         let growth = if reading.position == self.last.position {
             // Exact: what was added above the position and is not ahead was removed.
-            Some(not_ahead(reading.added, reading.lag) - not_ahead(self.last.added, self.last.lag))
+            Some(i128::from(not_ahead(reading.added, reading.lag)) - i128::from(self.last.not_ahead))
         } else {
-            let before = self.is_missing_known.then_some(self.missing);
-            let missing = self.missing_at(reading).zip(before);
+            let missing = self.missing_at(reading).zip(self.ranks.missing);
             missing.map(|(missing, before)| i128::from(missing) - i128::from(before))
         };
         let growth = growth.map(|growth| u64::try_from(growth).unwrap_or(0));
         let (rank, _) = self.rank_at(reading);
         let overtaken = match (reading.meaning, reading.removed_to, rank) {
             (EntriesReadMeaning::Rank, Some(removed), Some(rank)) => {
-                let new = removed.saturating_sub(rank.max(self.counted_to));
-                Some(new.saturating_sub(self.counted_above))
+                let new = removed.saturating_sub(rank.max(self.ranks.counted_to));
+                Some(new.saturating_sub(self.ranks.counted_above))
             }
             _ => None,
         };
@@ -459,18 +481,23 @@ impl LossBasis {
         growth.max(overtaken)
     }
 
-    fn advance(&mut self, reading: &LossReading, lost: Option<u64>) {
+    fn advanced(&self, reading: &LossReading, lost: Option<u64>) -> Self {
         let (rank, is_rank) = self.rank_at(reading);
-        let missing = self.missing_at(reading);
-        if lost.is_some() {
-            match reading.removed_to {
-                Some(removed) => (self.counted_to, self.counted_above) = (self.counted_to.max(removed), 0),
-                None => self.counted_above += lost.unwrap_or(0),
-            }
-        }
-        self.note_missing(missing);
-        self.last = LastReading::of(reading);
-        (self.rank, self.entries_read_is_rank) = (rank.map(Count::from), is_rank);
+        let Ranks { counted_to, counted_above, missing, .. } = self.ranks;
+        let (counted_to, counted_above) = match (lost, reading.removed_to) {
+            (None, _) => (counted_to, counted_above),
+            (Some(_), Some(removed)) => (counted_to.max(removed), 0),
+            (Some(lost), None) => (counted_to, counted_above + lost),
+        };
+        let ranks = Ranks {
+            position: rank.map(Count::from),
+            entries_read: reading.entries_read.map(Count::from),
+            counted_to,
+            counted_above,
+            // What is not known any more is kept.
+            missing: self.missing_at(reading).or(missing),
+        };
+        Self { last: LastReading::of(reading, is_rank), ranks }
     }
 }
 
@@ -486,4 +513,41 @@ pub(crate) fn lag_in(full: &StreamInfo, info: &StreamInfo, group: &GroupInfo, la
     // An entry that is added with an ID below the group's position does not wait for it.
     let is_above = group.last_delivered <= info.last_generated;
     (is_clean && is_above && in_full.last_delivered == group.last_delivered).then(|| lag + grown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_take_space_only_where_entries_are_missing() {
+        let reading = |removed_to, rank, entries_read| LossReading {
+            position: StreamId::new(7, 0),
+            entries_read,
+            added: 30,
+            lag: 5,
+            removed: 9,
+            removed_to,
+            rank,
+            is_overtaken: false,
+            is_at_front: false,
+            first: Some(StreamId::new(3, 0)),
+            max_deleted: StreamId::MIN,
+            meaning: EntriesReadMeaning::Rank,
+        };
+        let mut losses = Losses::default();
+        for (reading, has_read_all, case) in [
+            (reading(Some(9), Some(25), Some(25)), true, "the server's counters agree"),
+            (reading(None, Some(25), Some(25)), false, "some entry above the first one was deleted"),
+            (reading(Some(9), None, Some(25)), false, "the rank is not known"),
+            (reading(Some(9), Some(25), Some(24)), false, "the group has missed an entry"),
+            (reading(Some(9), Some(25), Some(25)), true, "they agree again"),
+        ] {
+            let basis = LossBasis::begin(&reading);
+            losses.set_basis(Some(basis));
+            assert_eq!((losses.basis(), losses.found.get().is_none()), (Some(basis), has_read_all), "{case}");
+        }
+        losses.set_basis(None);
+        assert_eq!((losses.basis(), losses), (None, Losses::default()));
+    }
 }
