@@ -255,11 +255,9 @@ fn group(number: u64, poll: u64) -> GroupReport {
     let spread = number * 7_919 % 10_007;
     let lag = spread * (poll % 13 + 1);
     let idle = Duration::from_millis(spread);
-    let consumer = |n: u64| ConsumerReport {
-        name: Name::from(format!("worker-{n}").as_str()),
-        messages_pending: spread % 7,
-        idle: Age::of(idle),
-        inactive: Some(Age::of(idle)),
+    let consumer = |n: u64| {
+        let name = Name::from(format!("worker-{n}").as_str());
+        ConsumerReport::new(name, spread % 7, idle, Some(idle))
     };
     let values = GroupValues {
         lag: if number.is_multiple_of(9) {

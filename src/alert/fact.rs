@@ -326,7 +326,7 @@ mod tests {
             }),
             consumers: 6,
             consumers_growth: Some(2).into(),
-            silent_consumers: Some(SilentConsumers { idle: 3, stranded: 1 }),
+            silent_consumers: Some(SilentConsumers::new(3, 1)),
             seldom: SeldomGroupValues {
                 retention_used: Some(Retention { lag: 1, length: 4 }),
                 ..SeldomGroupValues::default()

@@ -601,12 +601,7 @@ mod tests {
 
     fn group(name: &str, values: Option<GroupValues>) -> GroupReport {
         let (idle, inactive) = (Duration::from_millis(250), Some(Duration::from_secs(60)));
-        let consumer = ConsumerReport {
-            name: Name::from("c"),
-            messages_pending: 1,
-            idle: Age::of(idle),
-            inactive: inactive.map(Age::of),
-        };
+        let consumer = ConsumerReport::new(Name::from("c"), 1, idle, inactive);
         let consumers = values.as_ref().and_then(|values| values.lag.exact()).map(|_| [consumer].into());
         GroupReport { named: values.is_none(), consumers, ..GroupReport::new(Name::from(name), values) }
     }

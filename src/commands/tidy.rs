@@ -269,14 +269,14 @@ fn too_many_consumers(values: &GroupValues, idle: Duration) -> String {
 
 /// Describes the idle consumers of a group; `None` if it has none, or they are not known.
 fn idle_consumers(values: &GroupValues, idle: Duration) -> Option<String> {
-    let silent = values.silent_consumers.filter(|silent| silent.idle > 0)?;
+    let silent = values.silent_consumers.filter(|silent| silent.idle() > 0)?;
     let consumers = match values.consumers {
         1 => "1 consumer has not".to_owned(),
         all => format!("{} consumers have not", count(all)),
     };
     Some(format!(
         "{} of its {consumers} tried to read for {} or longer, with nothing pending",
-        count(silent.idle.into()),
+        count(silent.idle().into()),
         span(idle)
     ))
 }

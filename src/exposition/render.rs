@@ -398,7 +398,7 @@ mod tests {
 
     fn consumer(name: &str, messages_pending: u64, idle_seconds: u64) -> ConsumerReport {
         let idle = Duration::from_secs(idle_seconds);
-        ConsumerReport { name: Name::from(name), messages_pending, idle: Age::of(idle), inactive: None }
+        ConsumerReport::new(Name::from(name), messages_pending, idle, None)
     }
 
     fn group(name: &str, values: Option<GroupValues>, consumers: Option<Vec<ConsumerReport>>) -> GroupReport {

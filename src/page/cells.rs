@@ -38,7 +38,7 @@ pub(super) fn status_cell(row: &GroupRow<'_>, now: Duration) -> Markup {
 pub(super) fn numbers(values: GroupView<'_>) -> Markup {
     let oldest = values.messages_pending > 0;
     let silent = values.silent_consumers.unwrap_or_default();
-    let active = values.consumers.saturating_sub(u64::from(silent.idle) + u64::from(silent.stranded));
+    let active = values.consumers.saturating_sub(u64::from(silent.idle()) + u64::from(silent.stranded()));
     html! {
         td.number role="cell" data-label="Lag" {
             (lag(values.lag))

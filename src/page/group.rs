@@ -481,12 +481,8 @@ mod tests {
             oldest_pending: Some(oldest),
             ..with(&[Status::Stalled, Status::Lagging, Status::Losing])
         };
-        let consumer = ConsumerReport {
-            name: Name::from("<i>fraud-1"),
-            messages_pending: 2,
-            idle: Age::of(Duration::from_secs(3)),
-            inactive: Some(Age::of(Duration::from_secs(3))),
-        };
+        let (name, idle) = (Name::from("<i>fraud-1"), Duration::from_secs(3));
+        let consumer = ConsumerReport::new(name, 2, idle, Some(idle));
         GroupReport { consumers: Some([consumer].into()), ..group("fraud", values) }
     }
 

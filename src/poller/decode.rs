@@ -141,7 +141,7 @@ pub fn xinfo_stream_full(reply: Value<'_>) -> Decoded<StreamInfo> {
         entry_bytes: first.map_or(0, |(_, size)| size),
         radix_tree: RadixTree::default(),
         idmp: None,
-        groups,
+        groups: groups.into(),
     })
 }
 
@@ -153,7 +153,7 @@ fn full_group(reply: Value<'_>) -> Decoded<GroupInfo> {
         consumers: 0,
         pending: 0,
         last_delivered,
-        entries_read,
+        entries_read: entries_read.map(Into::into),
         each_consumer: ConsumersReading::NotWanted,
     })
 }

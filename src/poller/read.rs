@@ -325,7 +325,10 @@ impl ReadRequest<'_> {
         let total =
             STREAM_BYTES + payload_bytes + GROUP_BYTES * info.group_count + CONSUMER_BYTES * read_along;
         stream.reply_bytes = Some(ReplyBytes { total, payload: payload_bytes });
-        (ReadOutcome::Read(Box::new(StreamInfo { groups: selection.groups, ..info })), selection.missing)
+        (
+            ReadOutcome::Read(Box::new(StreamInfo { groups: selection.groups.into(), ..info })),
+            selection.missing,
+        )
     }
 }
 

@@ -194,7 +194,7 @@ fn decoded(
         key: key.clone(),
         epoch: reader.node.epoch,
         entries_read: reader.entries_read,
-        info: StreamInfo { groups, ..info },
+        info: StreamInfo { groups: groups.into(), ..info },
         groups_after: self::groups(reader, after?)?,
     })
 }

@@ -685,7 +685,7 @@ pub static CONSUMERS_IDLE: Family = gauge(
          `metrics.consumer_max_idle`: names that can be deleted.",
     ValueUnit::Count,
     Aggregation::Sum,
-    ValueSource::Group(|values| values.silent_consumers.map(|silent| silent.idle).into()),
+    ValueSource::Group(|values| values.silent_consumers.map(|silent| silent.idle()).into()),
 )
 .notes(
     "[`tidy`](cli.md#tidy) prints the commands. For a group with 5,001 to 20,000 consumers, this \
@@ -705,7 +705,7 @@ pub static CONSUMERS_STRANDED: Family = gauge(
          what they hold waits until another consumer claims it.",
     ValueUnit::Count,
     Aggregation::Sum,
-    ValueSource::Group(|values| values.silent_consumers.map(|silent| silent.stranded).into()),
+    ValueSource::Group(|values| values.silent_consumers.map(|silent| silent.stranded()).into()),
 )
 .absent(CONSUMERS_NOT_COUNTED)
 .fact(AlertFact::Value("consumers_stranded"))

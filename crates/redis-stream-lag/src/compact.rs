@@ -19,6 +19,14 @@ pub struct Micros(Stored);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(Stored);
 
+/// A time in milliseconds, in six bytes. An `Option` of it takes eight, with room for the states of an enum. A time of more
+/// than 8,900 years is kept as the longest possible one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis48(
+    /// The most significant part first, so that the order is that of the times.
+    [u16; 3],
+);
+
 /// An ID. An `Option` of it takes no more space. A first part of `u64::MAX` is kept as one less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CompactId {
@@ -110,6 +118,31 @@ impl From<Duration> for Millis {
 
 impl From<Millis> for Duration {
     fn from(time: Millis) -> Self {
+        time.get()
+    }
+}
+
+impl Millis48 {
+    /// The longest time.
+    const MAX: u64 = (1 << 48) - 1;
+
+    /// Returns the time.
+    #[must_use]
+    pub fn get(self) -> Duration {
+        Duration::from_millis(self.0.into_iter().fold(0, |ms, part| (ms << 16) | u64::from(part)))
+    }
+}
+
+impl From<Duration> for Millis48 {
+    fn from(time: Duration) -> Self {
+        let [_, _, parts @ ..] = millis(time).min(Self::MAX).to_be_bytes();
+        let [a, b, c, d, e, f] = parts;
+        Self([[a, b], [c, d], [e, f]].map(u16::from_be_bytes))
+    }
+}
+
+impl From<Millis48> for Duration {
+    fn from(time: Millis48) -> Self {
         time.get()
     }
 }
@@ -243,6 +276,19 @@ mod tests {
         }
         assert!(Some(Count::from(0)) > None && Count::from(1) > Count::from(0));
         assert_eq!(Micros::default().get(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_time_in_six_bytes_comes_back_in_order_and_leaves_room_for_states() {
+        type Nested = Option<Option<Option<Millis48>>>;
+        assert_eq!([size_of::<Millis48>(), size_of::<Option<Millis48>>(), size_of::<Nested>()], [6, 8, 8]);
+        let ms = Duration::from_millis;
+        let times = [0, 1, 65_535, 65_536, u64::from(u32::MAX), 1_800_000_000_000, (1 << 48) - 1].map(ms);
+        let kept = times.map(Millis48::from);
+        assert_eq!(kept.map(Millis48::get), times);
+        assert!(kept.is_sorted() && kept[1..] != kept[..6]);
+        assert_eq!(Millis48::from(Duration::MAX).get(), ms((1 << 48) - 1));
+        assert_eq!(Millis48::from(Duration::from_micros(1_999)).get(), ms(1));
     }
 
     #[test]

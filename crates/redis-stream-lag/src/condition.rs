@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::compact::Micros;
+use crate::compact::Millis48;
 
 /// A condition of a group (something that is wrong with it, independently of other conditions), or `unknown` or `ok`
 /// if no condition holds.
@@ -120,7 +120,7 @@ pub enum HistoryCoverage {
     Partial {
         /// Time until there is enough history, if nothing changes. `None` if that cannot be told, as for a group with
         /// too few exact lags.
-        remaining: Option<Micros>,
+        remaining: Option<Millis48>,
     },
 }
 
@@ -133,7 +133,7 @@ pub struct GroupStatus {
     pub coverage: HistoryCoverage,
     /// Time at which the [status](Self::status) began, since the Unix epoch, by the server's clock. `None` if it is not
     /// known.
-    pub since: Option<Micros>,
+    pub since: Option<Millis48>,
 }
 
 impl GroupStatus {
@@ -216,6 +216,11 @@ mod tests {
         assert_eq!(Status::ALL.map(|status| status as usize), [0, 1, 2, 3, 4, 5, 6, 7]);
         let all: ConditionSet = Status::ALL.into_iter().collect();
         assert_eq!(all.iter().collect::<Vec<_>>(), Status::ALL[..6]);
+    }
+
+    #[test]
+    fn a_status_takes_eighteen_bytes() {
+        assert_eq!((size_of::<HistoryCoverage>(), size_of::<GroupStatus>()), (8, 18));
     }
 
     #[test]

@@ -299,9 +299,9 @@ fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
         let Some(now) = each_consumer(group, open) else { continue };
         let is_gone = |(at, held): &(usize, &ConsumerReport)| {
             let is_same = |consumer: &ConsumerInfo| consumer.name == held.name;
-            held.messages_pending > 0 && !now.get(*at).is_some_and(is_same) && !now.iter().any(is_same)
+            held.messages_pending() > 0 && !now.get(*at).is_some_and(is_same) && !now.iter().any(is_same)
         };
-        let gone = earlier.iter().enumerate().filter(is_gone).map(|(_, held)| held.messages_pending);
+        let gone = earlier.iter().enumerate().filter(is_gone).map(|(_, held)| held.messages_pending());
         let dropped = fall.min(gone.sum());
         open.dropped = Some(dropped.into());
         if dropped > 0 {
@@ -567,7 +567,7 @@ fn group_values(
         last_delivery_age: {
             open.cache.history.as_ref().and_then(|history| history.last_delivery_age(at)).map(Age::of)
         },
-        entries_read: group.entries_read.map(Count::from),
+        entries_read: group.entries_read,
         messages_pending: group.pending,
         messages_released: messages_released(stream, group, open).map(Count::from),
         oldest_pending: oldest_pending(group, open, info),
@@ -776,11 +776,10 @@ fn reported_consumers(info: &[ConsumerInfo], limit: &ConsumerLimit) -> Option<Ve
 
 fn consumers<'a>(info: impl Iterator<Item = &'a ConsumerInfo>) -> Vec<ConsumerReport> {
     let mut consumers: Vec<_> = info
-        .map(|consumer| ConsumerReport {
-            name: consumer.name.clone(),
-            messages_pending: consumer.pending,
-            idle: Age::of(Duration::from_millis(consumer.idle_ms)),
-            inactive: consumer.inactive_ms.map(Count::get).map(Duration::from_millis).map(Age::of),
+        .map(|consumer| {
+            let inactive = consumer.inactive_ms.map(|ms| Duration::from_millis(ms.get()));
+            let idle = Duration::from_millis(consumer.idle_ms);
+            ConsumerReport::new(consumer.name.clone(), consumer.pending, idle, inactive)
         })
         .collect();
     consumers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -838,7 +837,7 @@ mod tests {
         };
         let consumers = consumers([listed("b", 1), listed("a", 2), listed("b", 3)].iter());
         let names: Vec<_> = consumers.iter().map(|consumer| consumer.name.to_string()).collect();
-        assert_eq!((names.join(" "), consumers[1].messages_pending), ("a b".to_owned(), 1));
+        assert_eq!((names.join(" "), consumers[1].messages_pending()), ("a b".to_owned(), 1));
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl TrustedCounters {
         lag: u64,
         counted_at: Duration,
     ) -> Option<Self> {
-        let entries_read = group.entries_read?;
+        let entries_read = group.entries_read?.get();
         let agrees = info.entries_added?.checked_sub(entries_read) == Some(lag);
         agrees.then_some(Self { entries_read, counted_at: Micros::from(counted_at) })
     }
@@ -44,7 +44,7 @@ impl TrustedCounters {
         group: &GroupInfo,
         position_before: StreamId,
     ) -> Option<(u64, Duration)> {
-        let entries_read = group.entries_read?;
+        let entries_read = group.entries_read?.get();
         let has_read_on = group.last_delivered > position_before && entries_read > self.entries_read;
         if !has_read_on || !is_intact(info, position_before) {
             return None;
@@ -58,7 +58,7 @@ impl TrustedCounters {
     /// A group that was set back in between and then came to the same position has another entries-read, or none,
     /// unless as many entries are above it as there were.
     pub(crate) fn still_hold(&self, info: &StreamInfo, group: &GroupInfo, position_before: StreamId) -> bool {
-        (group.last_delivered, group.entries_read) == (position_before, Some(self.entries_read))
+        (group.last_delivered, group.entries_read) == (position_before, Some(self.entries_read.into()))
             && is_intact(info, position_before)
     }
 }

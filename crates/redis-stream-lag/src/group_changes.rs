@@ -169,7 +169,8 @@ pub(crate) fn was_recreated(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Age, ConsumerReport, GroupValues};
+    use crate::compact::Count;
+    use crate::report::{ConsumerReport, GroupValues};
     use crate::snapshot::ConsumersReading;
 
     fn id(ms: u64) -> StreamId {
@@ -183,7 +184,7 @@ mod tests {
             consumers,
             pending: 0,
             last_delivered: id(position),
-            entries_read,
+            entries_read: entries_read.map(Count::from),
             each_consumer: ConsumersReading::Open,
         }
     }
@@ -245,17 +246,12 @@ mod tests {
             };
             names.iter().map(info).collect()
         };
-        let before = |consumers: &[&str], entries_read| {
-            let report = |name: &&str| ConsumerReport {
-                name: Name::from(*name),
-                messages_pending: 0,
-                idle: Age::of(Duration::ZERO),
-                inactive: None,
-            };
+        let before = |consumers: &[&str], entries_read: Option<u64>| {
+            let report = |name: &&str| ConsumerReport::new(Name::from(*name), 0, Duration::ZERO, None);
             let consumers: Vec<_> = consumers.iter().map(report).collect();
             let values = GroupValues {
                 last_delivered_id: id(5),
-                entries_read,
+                entries_read: entries_read.map(Count::from),
                 consumers: consumers.len() as u64,
                 ..GroupValues::default()
             };
@@ -277,7 +273,7 @@ mod tests {
         ] {
             let info = StreamInfo { max_deleted: Some(id(max_deleted)), ..info(9, &["g"], 1) };
             let now = group("g", position, consumers.len() as u64, entries_read);
-            let before = before(consumers_before, Some(5.into()));
+            let before = before(consumers_before, Some(5));
             assert_eq!(was_recreated(&before, &now, Some(&named(consumers)), &info), expected, "{case}");
         }
     }

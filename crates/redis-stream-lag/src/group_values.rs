@@ -4,7 +4,7 @@
 //! A family has sums, and maxima of ages, as the rows of the exporter's table of values state. A value that one stream does
 //! not know is not known of the family, except where the largest or smallest of the others is a bound that holds in any case.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,9 +160,9 @@ impl GroupValues {
             pending_census: census(members),
             consumers: sum(members.iter().map(|values| values.consumers)),
             consumers_growth: sum_of_known(members.iter().map(|values| values.consumers_growth.get())).into(),
-            silent_consumers: sum_of_all(silent().map(|silent| Some(silent?.idle)))
-                .zip(sum_of_all(silent().map(|silent| Some(silent?.stranded))))
-                .map(|(idle, stranded)| SilentConsumers { idle: short(idle), stranded: short(stranded) }),
+            silent_consumers: sum_of_all(silent().map(|silent| Some(silent?.idle())))
+                .zip(sum_of_all(silent().map(|silent| Some(silent?.stranded()))))
+                .map(|(idle, stranded)| SilentConsumers::new(short(idle), short(stranded))),
             entries_lost: sum_of_known(members.iter().map(|values| values.entries_lost)).map(Count::from),
             entries_delivered: sum_of_known(members.iter().map(|values| values.entries_delivered))
                 .map(Count::from),
@@ -337,10 +337,15 @@ pub(crate) enum ButFor {
 
 impl Readings {
     /// Returns true if an age has grown by the time between the readings, or is not known in both.
-    pub(crate) fn has_grown(self, before: Option<Age>, now: Option<Age>, tolerance: Duration) -> bool {
-        match (before, now) {
+    pub(crate) fn has_grown(
+        self,
+        before: Option<impl Into<Duration>>,
+        now: Option<impl Into<Duration>>,
+        tolerance: Duration,
+    ) -> bool {
+        match (before.map(Into::into), now.map(Into::into)) {
             (Some(before), Some(now)) => {
-                before.get().saturating_add(self.now - self.before).abs_diff(now.get()) <= tolerance
+                before.saturating_add(self.now - self.before).abs_diff(now) <= tolerance
             }
             (before, now) => before == now,
         }
@@ -425,6 +430,12 @@ impl Age {
     #[must_use]
     pub const fn get(self) -> Duration {
         self.0.get()
+    }
+}
+
+impl From<Age> for Duration {
+    fn from(age: Age) -> Self {
+        age.get()
     }
 }
 
@@ -567,26 +578,51 @@ pub enum NewPosition {
 }
 
 /// Consumers that have not tried to read for long.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SilentConsumers {
-    /// Number of those without pending entries: names that can be deleted. Source: XINFO CONSUMERS idle, pending.
-    pub idle: u32,
-    /// Number of those with pending entries, which only another consumer will process.
-    pub stranded: u32,
+    /// One more than the number of those without pending entries, so that an `Option` takes no more space.
+    idle: NonZeroU32,
+    stranded: u32,
 }
 
 impl SilentConsumers {
+    /// Returns these numbers of consumers without and with pending entries.
+    #[must_use]
+    pub fn new(idle: u32, stranded: u32) -> Self {
+        Self { idle: NonZeroU32::MIN.saturating_add(idle), stranded }
+    }
+
+    /// Returns the number of those without pending entries: names that can be deleted. Source: XINFO CONSUMERS idle,
+    /// pending.
+    #[must_use]
+    pub fn idle(self) -> u32 {
+        self.idle.get() - 1
+    }
+
+    /// Returns the number of those with pending entries, which only another consumer will process.
+    #[must_use]
+    pub fn stranded(self) -> u32 {
+        self.stranded
+    }
+
     /// Counts those that are idle for longer than `max_idle`.
     pub(crate) fn of(consumers: &[ConsumerInfo], max_idle: Duration) -> Self {
-        let mut silent = Self::default();
+        let (mut idle, mut stranded) = (0, 0);
         for consumer in consumers {
             let is_silent = u32::from(Duration::from_millis(consumer.idle_ms) > max_idle);
             match consumer.pending {
-                0 => silent.idle += is_silent,
-                _ => silent.stranded += is_silent,
+                0 => idle += is_silent,
+                _ => stranded += is_silent,
             }
         }
-        silent
+        Self::new(idle, stranded)
+    }
+}
+
+impl Default for SilentConsumers {
+    /// Returns that there are none.
+    fn default() -> Self {
+        Self::new(0, 0)
     }
 }
 
@@ -929,7 +965,7 @@ mod random {
                 let rate = EntryRate::new(count(rng), Duration::from_secs(1 + rng.u64(0..9)));
                 maybe(rng, rate)
             };
-            let silent = SilentConsumers { idle: rng.u32(0..5), stranded: rng.u32(0..5) };
+            let silent = SilentConsumers::new(rng.u32(0..5), rng.u32(0..5));
             let (loss, retention) =
                 (LossEstimate { lost: count(rng), added: 9 }, Retention { lag: count(rng), length: 9 });
             Self {

@@ -206,7 +206,7 @@ mod tests {
             ends.map(|ends| ends.1),
             id(last),
         );
-        StreamInfo { group_count: groups.len() as u64, groups, ..info }
+        StreamInfo { group_count: groups.len() as u64, groups: groups.into(), ..info }
     }
 
     #[test]

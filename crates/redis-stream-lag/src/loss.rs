@@ -186,7 +186,7 @@ impl LossReading {
             _ => None,
         };
         // For a group that was created at 0 and never read, the server reports entries-read as nil rather than 0.
-        let entries_read = group.entries_read.or((position == StreamId::MIN).then_some(0));
+        let entries_read = group.entries_read.map(Count::get).or((position == StreamId::MIN).then_some(0));
         Some(Self {
             position,
             entries_read,
@@ -445,7 +445,7 @@ impl LossBasis {
             return self.rank();
         }
         let is_rank = self.last.entries_read_is_rank || self.last.is_overtaken;
-        group.entries_read.filter(|_| is_rank)
+        group.entries_read.map(Count::get).filter(|_| is_rank)
     }
 
     /// Returns the entries that are missing above the position: by its rank, or on servers that count deliveries, since

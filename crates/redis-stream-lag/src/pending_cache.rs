@@ -132,7 +132,7 @@ mod tests {
             consumers: 2,
             pending,
             last_delivered: StreamId::new(1, 0),
-            entries_read: Some(1),
+            entries_read: Some(1.into()),
             each_consumer: ConsumersReading::Open,
         }
     }

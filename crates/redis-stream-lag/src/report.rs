@@ -1,11 +1,12 @@
 //! The report of one poll: plain values. Each states its unit, its source, and the meaning of its absence.
 
 use std::cmp::Reverse;
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::compact::{ConstDefault, Count, EntryId, Micros, MostlyDefault, SmallCount};
+use crate::compact::{ConstDefault, Count, EntryId, Micros, MostlyDefault, SmallCount, millis};
 pub use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage, Status};
 pub use crate::group_values::{
     Age, CensusView, ConsumerCensus, EntryRate, GroupValues, GroupView, Lag, LossEstimate, NewPosition,
@@ -212,29 +213,25 @@ impl<'a> ConsumerView<'a> {
     /// Returns the number of its pending entries: see [`ConsumerReport::messages_pending`].
     #[must_use]
     pub fn messages_pending(&self) -> u64 {
-        self.consumer.messages_pending
+        self.consumer.messages_pending()
     }
 
     /// Returns the time since its last attempt to read: see [`ConsumerReport::idle`].
     #[must_use]
     pub fn idle(&self) -> Duration {
-        self.consumer.idle.get().saturating_add(self.unchanged_for)
+        self.consumer.idle().saturating_add(self.unchanged_for)
     }
 
     /// Returns a copy whose ages are as of the last reading.
     #[cfg(test)]
     pub(crate) fn to_report(self) -> ConsumerReport {
-        ConsumerReport {
-            idle: Age::of(self.idle()),
-            inactive: self.inactive().map(Age::of),
-            ..self.consumer.clone()
-        }
+        ConsumerReport::new(self.name().clone(), self.messages_pending(), self.idle(), self.inactive())
     }
 
     /// Returns the time since it last got an entry: see [`ConsumerReport::inactive`].
     #[must_use]
     pub fn inactive(&self) -> Option<Duration> {
-        self.consumer.inactive.map(|age| age.get().saturating_add(self.unchanged_for))
+        self.consumer.inactive().map(|age| age.saturating_add(self.unchanged_for))
     }
 }
 
@@ -479,19 +476,95 @@ impl StreamReport {
     }
 }
 
-/// The values of one consumer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The values of one consumer. A [`ConsumerView`] has them as of the last reading.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConsumerReport {
     /// Name of the consumer.
     pub name: Name,
-    /// Number of entries delivered to the consumer and not acknowledged. Source: XINFO CONSUMERS pending.
-    pub messages_pending: u64,
-    /// Time since its last attempt to read; before server 7.2, since its last successful read. Source: XINFO CONSUMERS
-    /// idle.
-    pub idle: Age,
-    /// Time since an entry was last delivered to it or claimed by it. `None` before server 7.2, and if that never
-    /// happened. Source: XINFO CONSUMERS inactive.
-    pub inactive: Option<Age>,
+    /// The number of pending entries in the lowest bits, above them the milliseconds of `idle`, and above those the
+    /// milliseconds of `inactive` and one more, or 0.
+    numbers: [u8; 16],
+}
+
+/// Bits of a consumer's number of pending entries: a trillion, more than any server has memory for.
+const PENDING_BITS: u32 = 40;
+/// Bits of each of its times in milliseconds: 557 years.
+const TIME_BITS: u32 = 44;
+
+impl ConsumerReport {
+    /// Returns a consumer that was just read. A number that does not fit is kept as the largest one.
+    #[must_use]
+    pub fn new(name: Name, messages_pending: u64, idle: Duration, inactive: Option<Duration>) -> Self {
+        let at_most = |bits: u32, number: u64| u128::from(number.min((1 << bits) - 1));
+        let pending = at_most(PENDING_BITS, messages_pending);
+        let idle = at_most(TIME_BITS, millis(idle));
+        let inactive = inactive.map_or(0, |inactive| at_most(TIME_BITS, millis(inactive).saturating_add(1)));
+        let numbers = pending | idle << PENDING_BITS | inactive << (PENDING_BITS + TIME_BITS);
+        Self { name, numbers: numbers.to_le_bytes() }
+    }
+
+    /// Returns the number of entries delivered to the consumer and not acknowledged. Source: XINFO CONSUMERS pending.
+    #[must_use]
+    pub fn messages_pending(&self) -> u64 {
+        self.number(0, PENDING_BITS)
+    }
+
+    /// Returns the time since its last attempt to read; before server 7.2, since its last successful read. Source: XINFO
+    /// CONSUMERS idle.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        Duration::from_millis(self.number(PENDING_BITS, TIME_BITS))
+    }
+
+    /// Returns the time since an entry was last delivered to it or claimed by it. `None` before server 7.2, and if that
+    /// never happened. Source: XINFO CONSUMERS inactive.
+    #[must_use]
+    pub fn inactive(&self) -> Option<Duration> {
+        self.number(PENDING_BITS + TIME_BITS, TIME_BITS).checked_sub(1).map(Duration::from_millis)
+    }
+
+    fn number(&self, above: u32, bits: u32) -> u64 {
+        let number = u128::from_le_bytes(self.numbers) >> above & ((1 << bits) - 1);
+        u64::try_from(number).expect("it has less than 64 bits")
+    }
+}
+
+impl fmt::Debug for ConsumerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerReport")
+            .field("name", &self.name)
+            .field("messages_pending", &self.messages_pending())
+            .field("idle", &self.idle())
+            .field("inactive", &self.inactive())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_a_consumer_come_back_and_those_too_large_are_the_largest() {
+        let ms = Duration::from_millis;
+        let numbers =
+            |consumer: &ConsumerReport| (consumer.messages_pending(), consumer.idle(), consumer.inactive());
+        let (pending, time) = ((1 << PENDING_BITS) - 1, (1 << TIME_BITS) - 1);
+        // Between none of the numbers, nor in the others.
+        for known in [
+            (0, ms(0), None),
+            (0, ms(0), Some(ms(0))),
+            (u64::from(u32::MAX) + 1, ms(1_800_000_000_000), Some(ms(1_800_000_000_001))),
+            (pending, ms(0), Some(ms(1))),
+            (1, ms(time), None),
+            (pending, ms(time), Some(ms(time - 1))),
+        ] {
+            let consumer = ConsumerReport::new(Name::from("c"), known.0, known.1, known.2);
+            assert_eq!(numbers(&consumer), known);
+        }
+        let largest = ConsumerReport::new(Name::from("c"), u64::MAX, Duration::MAX, Some(Duration::MAX));
+        assert_eq!(numbers(&largest), (pending, ms(time), Some(ms(time - 1))));
+    }
 }
 
 #[cfg(feature = "random")]

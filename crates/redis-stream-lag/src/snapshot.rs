@@ -163,7 +163,7 @@ impl StreamInfo {
             entry_bytes: 100,
             radix_tree: RadixTree::default(),
             idmp: None,
-            groups: Vec::new(),
+            groups: Box::default(),
         }
     }
 }
@@ -202,7 +202,7 @@ pub struct StreamInfo {
     /// State of idempotent production; `None` before server 8.6.
     pub idmp: Option<Box<Idmp>>,
     /// The groups to report, sorted by name.
-    pub groups: Vec<GroupInfo>,
+    pub groups: Box<[GroupInfo]>,
 }
 
 /// A reading of one stream between two polls, from which only losses are derived.
@@ -269,7 +269,7 @@ pub struct GroupInfo {
     pub last_delivered: StreamId,
     /// entries-read: the server's counter of entries delivered. `None` before server 7.0, usually on replicas before
     /// 7.4, and where the server itself does not know it.
-    pub entries_read: Option<u64>,
+    pub entries_read: Option<Count>,
     /// The group's consumers, if they were read already.
     pub each_consumer: ConsumersReading,
 }

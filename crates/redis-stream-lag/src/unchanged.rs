@@ -56,11 +56,10 @@ impl GroupReport {
 
 impl ConsumerReport {
     fn is_unchanged_since(&self, before: &Self, readings: Readings) -> bool {
-        let Self { name, messages_pending, idle, inactive } = self;
-        *messages_pending == before.messages_pending
-            && readings.has_grown(Some(before.idle), Some(*idle), TOLERANCE)
-            && readings.has_grown(before.inactive, *inactive, TOLERANCE)
-            && *name == before.name
+        self.messages_pending() == before.messages_pending()
+            && readings.has_grown(Some(before.idle()), Some(self.idle()), TOLERANCE)
+            && readings.has_grown(before.inactive(), self.inactive(), TOLERANCE)
+            && self.name == before.name
     }
 }
 
@@ -115,12 +114,7 @@ mod tests {
     }
 
     fn stream(time: u64, values: GroupValues, idle: u64) -> StreamReport {
-        let consumer = ConsumerReport {
-            name: Name::from("c"),
-            messages_pending: 1,
-            idle: Age::of(s(idle)),
-            inactive: None,
-        };
+        let consumer = ConsumerReport::new(Name::from("c"), 1, s(idle), None);
         let (name, values, consumers) = (Name::from("g"), Some(values), Some([consumer].into()));
         let groups = vec![GroupReport { consumers, ..GroupReport::new(name, values) }];
         let report = StreamReport::new(Name::from("s"), Some(StreamValues::default()), groups);

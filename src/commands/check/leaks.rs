@@ -13,8 +13,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Adds a line about each kind of leak that the report shows. `max_idle` is the time after which a consumer is idle.
 pub(super) fn describe(report: &Report, max_idle: Duration, lines: &mut Lines) {
-    let idle = |values: &GroupValues| values.silent_consumers.map_or(0, |silent| silent.idle.into());
-    let stranded = |values: &GroupValues| values.silent_consumers.map_or(0, |silent| silent.stranded.into());
+    let idle = |values: &GroupValues| values.silent_consumers.map_or(0, |silent| silent.idle().into());
+    let stranded =
+        |values: &GroupValues| values.silent_consumers.map_or(0, |silent| silent.stranded().into());
     let not_listed =
         |values: &GroupValues| Some(values.consumers).filter(|all| *all > MAX_LISTED).unwrap_or(0);
     let tidy = "streamgauge tidy prints what deletes them";

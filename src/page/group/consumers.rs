@@ -34,7 +34,7 @@ impl LastEntry {
         let newest = consumers.iter().filter_map(ConsumerView::inactive).min();
         let is_noted =
             values.last_delivery_age().is_none_or(|age| newest.is_some_and(|newest| newest <= age + WORKING));
-        match is_noted && all.any(|consumer| consumer.inactive.is_some()) {
+        match is_noted && all.any(|consumer| consumer.inactive().is_some()) {
             true => Self::Reported,
             false => Self::MayBeUnknown,
         }
@@ -109,12 +109,8 @@ mod tests {
     use redis_stream_lag::report::{Age, ConsumerReport, GroupReport, GroupValues};
 
     fn consumer(name: &str, messages_pending: u64, idle: u64, inactive: Option<u64>) -> ConsumerReport {
-        ConsumerReport {
-            name: Name::from(name),
-            messages_pending,
-            idle: Age::of(Duration::from_secs(idle)),
-            inactive: inactive.map(Duration::from_secs).map(Age::of),
-        }
+        let inactive = inactive.map(Duration::from_secs);
+        ConsumerReport::new(Name::from(name), messages_pending, Duration::from_secs(idle), inactive)
     }
 
     fn names(html: &str) -> Vec<&str> {

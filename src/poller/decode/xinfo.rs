@@ -64,7 +64,7 @@ impl XinfoStream {
             entry_bytes: self.entry_bytes,
             radix_tree: self.radix_tree,
             idmp: self.idmp.clone(),
-            groups: Vec::new(),
+            groups: Box::default(),
         }
     }
 }
@@ -78,7 +78,7 @@ impl XinfoGroup<'_> {
             consumers: self.consumers,
             pending: self.pending,
             last_delivered: self.last_delivered,
-            entries_read: self.entries_read,
+            entries_read: self.entries_read.map(Into::into),
             each_consumer,
         }
     }

@@ -315,7 +315,7 @@ impl Said {
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         groups.dedup_by(|a, b| a.name == b.name);
         let consumer_count = groups.iter().map(|group| group.consumers).fold(0, u64::saturating_add);
-        StreamInfo { groups, consumer_count, ..stream.facts(time) }
+        StreamInfo { groups: groups.into(), consumer_count, ..stream.facts(time) }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::history::TrackedPending;
 use crate::open::{GroupState, StreamState};
 use crate::report::{ConsumerReport, GroupReport, ReportedStream, StreamReport};
 use crate::settled::Settled;
-use crate::snapshot::{ConsumerInfo, GroupInfo, StreamReading};
+use crate::snapshot::{ConsumerInfo, GroupInfo, StreamInfo, StreamReading};
 use crate::state::{GroupCache, KnownPending, RareGroup, StreamCache};
 
 /// Size of the count in front of what an `Arc` of triomphe points to.
@@ -27,9 +27,10 @@ fn what_is_kept_of_each_stream_and_group_fits_its_size_class() {
         ("stream in a report", size_of::<ReportedStream>(), 16),
         ("values of a stream", COUNT + size_of::<StreamReport>(), 256),
         ("two groups in a report", 2 * size_of::<GroupReport>(), 640),
-        ("three consumers in a report", 3 * size_of::<ConsumerReport>(), 96),
+        ("three consumers in a report", 3 * size_of::<ConsumerReport>(), 80),
         ("stream in a reading", size_of::<StreamReading>(), 96),
-        ("two groups in a reading", 2 * size_of::<GroupInfo>(), 192),
+        ("stream in a reading, with its IDs", size_of::<StreamInfo>(), 192),
+        ("two groups in a reading", 2 * size_of::<GroupInfo>(), 160),
         ("three consumers in a reading", 3 * size_of::<ConsumerInfo>(), 96),
         ("stream in a poll", size_of::<StreamState<'_>>(), 128),
         ("two groups in a poll", 2 * size_of::<GroupState>(), 256),

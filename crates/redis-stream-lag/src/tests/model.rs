@@ -483,7 +483,7 @@ impl StreamModel {
             consumers: group.consumers.len() as u64,
             pending: group.pending.len() as u64,
             last_delivered: group.last_delivered,
-            entries_read: group.entries_read,
+            entries_read: group.entries_read.map(Into::into),
             each_consumer: ConsumersReading::Open,
         };
         self.groups.iter().map(info).collect()
@@ -504,7 +504,7 @@ impl StreamModel {
             entry_bytes: self.entry_bytes,
             radix_tree: RadixTree::default(),
             idmp: None,
-            groups,
+            groups: groups.into(),
         }
     }
 
