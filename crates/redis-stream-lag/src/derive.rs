@@ -492,7 +492,7 @@ fn read(
 ) -> StreamReport {
     let safe_trim = safe_trim(stream);
     let info = &stream.info;
-    let entries_added = stream.cache.entries_added(info, stream.node.epoch);
+    let entries_added = stream.cache.entries_added(info);
     let values = StreamValues {
         length: info.length,
         groups: info.group_count,

@@ -62,6 +62,11 @@ impl GroupChanges {
         self.seen.get().map_or_else(GroupChangeCounts::default, |seen| seen.counts)
     }
 
+    /// Returns the number of groups that are not reported, in the last reading.
+    pub(crate) fn others(&self) -> u64 {
+        self.seen.get().map_or(0, |seen| seen.others)
+    }
+
     /// Counts a group that was destroyed and created again between two readings.
     pub(crate) fn note_recreated(&mut self) {
         self.seen.change(|seen| seen.counts.recreated += 1);
@@ -114,7 +119,7 @@ impl GroupChanges {
     pub(crate) fn end(&mut self, info: &StreamInfo) {
         self.has_read = true;
         let others = info.group_count.saturating_sub(info.groups.len() as u64);
-        if self.seen.get().map_or(0, |seen| seen.others) != others {
+        if self.others() != others {
             self.seen.change(|seen| seen.others = others);
         }
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::compact::{CompactId, Count, Micros, MostlyDefault};
+use crate::compact::{CompactId, Micros, MostlyDefault};
 use redis_stream_core::id::StreamId;
 
 /// Number of entries that an approximate trim may leave: as many as a node of the stream holds by default.
@@ -35,22 +35,14 @@ pub(crate) struct RetentionReading {
 /// The evidence of how a stream is trimmed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TrimEvidence {
-    before: Option<ReadingBefore>,
-    /// True once a trim was seen that does not wait for groups.
-    overtakes: bool,
+    before: Option<DoneBefore>,
     trims: MostlyDefault<SeenTrims>,
 }
 
-/// The values that the next trim is compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ReadingBefore {
-    lost: Count,
-    done: Option<DoneBefore>,
-}
-
-/// The entries that every group was done with in the reading before.
+/// The entries that every group was done with in the reading before, with which the next trim is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct DoneBefore {
+    /// `0-0` if that is not known, as if there were none.
     below: CompactId,
     max_lag: u64,
     added: u64,
@@ -59,6 +51,10 @@ struct DoneBefore {
 /// The trims that were seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct SeenTrims {
+    /// True once a trim was seen that does not wait for groups.
+    overtakes: bool,
+    /// Number of entries that the groups had ever lost in the reading before.
+    lost: u64,
     /// Time of the last poll that saw entries being trimmed, by the caller's clock.
     last_at: Option<Micros>,
     /// Number of entries removed since the poll before. The whole length at the first poll of a stream that was trimmed.
@@ -71,7 +67,7 @@ struct SeenTrims {
 impl TrimEvidence {
     /// Returns true if trims do not wait for the slowest group.
     pub(crate) fn overtakes_groups(&self) -> bool {
-        self.overtakes
+        self.trims.get().is_some_and(|trims| trims.overtakes)
     }
 
     /// Takes the number of entries removed since the poll before, and whether they were certainly trimmed, by a poll at `at`.
@@ -107,7 +103,11 @@ impl TrimEvidence {
 
     /// Takes a reading. `was_trimmed` states whether entries were trimmed since the one before.
     pub(crate) fn note(&mut self, now: RetentionReading, was_trimmed: WasTrimmed) {
-        let before = self.before.replace(ReadingBefore::of(&now));
+        let before = self.before.replace(DoneBefore::of(&now));
+        let lost_before = self.trims.get().map_or(0, |trims| trims.lost);
+        if now.lost != lost_before {
+            self.trims.change(|trims| trims.lost = now.lost);
+        }
         let (WasTrimmed::Yes, Some(before)) = (was_trimmed, before) else { return };
         self.trims.change(|trims| {
             let repeats = match trims.last_length {
@@ -116,29 +116,29 @@ impl TrimEvidence {
             };
             trims.last_length = Some((now.length, repeats));
             // Without a trim, entries are lost to XDEL.
-            if now.lost > before.lost.get() {
-                (self.overtakes, trims.harmless_trims) = (true, 0);
+            if now.lost > lost_before {
+                (trims.overtakes, trims.harmless_trims) = (true, 0);
                 return;
             }
-            let left = before.done.and_then(|done| now.left_behind(&done));
+            let left = now.left_behind(&before);
             let is_far = left.is_some_and(|left| left > NODE_ENTRIES) && !now.has_other_groups;
             if is_far || repeats >= SAME_LENGTHS {
-                (self.overtakes, trims.harmless_trims) = (true, 0);
+                (trims.overtakes, trims.harmless_trims) = (true, 0);
             } else if now.max_lag.is_some_and(|lag| lag + 1 >= now.length) {
                 trims.harmless_trims += 1;
-                self.overtakes &= trims.harmless_trims < HARMLESS_TRIMS;
+                trims.overtakes &= trims.harmless_trims < HARMLESS_TRIMS;
             }
         });
     }
 }
 
-impl ReadingBefore {
+impl DoneBefore {
     fn of(reading: &RetentionReading) -> Self {
-        let done = || {
-            let &RetentionReading { done_below, max_lag, added, .. } = reading;
-            Some(DoneBefore { below: CompactId::from(done_below?), max_lag: max_lag?, added: added? })
-        };
-        Self { lost: Count::from(reading.lost), done: done() }
+        let &RetentionReading { done_below, max_lag, added, .. } = reading;
+        match (done_below, max_lag, added) {
+            (Some(below), Some(max_lag), Some(added)) => Self { below: below.into(), max_lag, added },
+            _ => Self { below: StreamId::MIN.into(), max_lag: 0, added: 0 },
+        }
     }
 }
 
@@ -154,24 +154,26 @@ pub(crate) struct TrimPace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FirstEntry {
     at: Micros,
-    id: StreamId,
+    /// The first part of its ID.
+    id_ms: u64,
 }
 
 impl TrimPace {
     /// Takes the first entry of a reading.
     pub(crate) fn note(&mut self, first: Option<StreamId>, at: Duration, window: Duration) {
-        let Some(id) = first.filter(|id| self.base.is_none_or(|base| base.id <= *id)) else {
+        let id_ms = first.map(|first| first.ms);
+        let Some(id_ms) = id_ms.filter(|id_ms| self.base.is_none_or(|base| base.id_ms <= *id_ms)) else {
             *self = Self::default();
             return;
         };
         if self.next.is_none_or(|next| at.saturating_sub(next.at.get()) >= window) {
-            self.base = self.next.replace(FirstEntry { at: Micros::from(at), id });
+            self.base = self.next.replace(FirstEntry { at: Micros::from(at), id_ms });
         }
     }
 
     /// Returns true if the first entry was the same at each reading that the pace is measured from.
     pub(crate) fn is_constant(&self) -> bool {
-        self.base.map(|entry| entry.id) == self.next.map(|entry| entry.id)
+        self.base.map(|entry| entry.id_ms) == self.next.map(|entry| entry.id_ms)
     }
 
     /// Takes the readings of the last windows for those of later ones, of the same first entry.
@@ -185,7 +187,7 @@ impl TrimPace {
     pub(crate) fn time_to(self, needed: StreamId, first: StreamId, at: Duration) -> Option<Duration> {
         let base = self.base?;
         // The IDs need not be times: only their differences count.
-        let moved = u128::from(first.ms.saturating_sub(base.id.ms));
+        let moved = u128::from(first.ms.saturating_sub(base.id_ms));
         let left = u128::from(needed.ms.saturating_sub(first.ms));
         let ms = (left * at.saturating_sub(base.at.get()).as_millis()).checked_div(moved)?;
         Some(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)))

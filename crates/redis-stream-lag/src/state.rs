@@ -110,11 +110,10 @@ pub(super) struct StreamCache {
     /// The position above which the entries that a group holds were counted or are being counted.
     held_from: Option<CompactId>,
     pub(super) trim_pace: TrimPace,
-    /// Number of groups; the largest number stands for more.
-    group_count: u32,
-    entries_added: Option<EntriesAdded>,
-    /// Longest interval between polls of the target since the stream was last read.
-    gap: Micros,
+    /// The number by which entries-added, as it is reported, exceeds what was read.
+    hidden_decrease: u64,
+    /// Longest interval between polls of the target since the stream was last read, up to 49 days.
+    gap_ms: u32,
     /// Time of the first of the reports in a row that show nothing but ages grown, by the caller's clock.
     pub(super) unchanged_since: Option<Micros>,
     /// Set if the stream needs no derivation while its readings stay the same.
@@ -275,7 +274,7 @@ impl LagState {
             let shares: Vec<_> = in_danger.filter_map(|rare| rare.loss_share.as_deref()).collect();
             (!shares.is_empty()).then(|| StreamInDanger {
                 key,
-                group_count: stream.group_count.into(),
+                group_count: stream.groups.len() as u64 + stream.changes.others(),
                 is_overtaken: shares.iter().any(|share| share.is_overtaken()),
                 needs_bursts: shares.iter().any(|share| share.needs_bursts()),
             })
@@ -492,17 +491,17 @@ impl StreamCache {
 
     /// Returns the longest interval between polls of the target since the stream was last read.
     pub(super) fn gap(&self) -> Duration {
-        self.gap.get()
+        Duration::from_millis(self.gap_ms.into())
     }
 
     /// Notes an interval between polls of the target.
     pub(super) fn note_gap(&mut self, gap: Duration) {
-        self.gap = self.gap.max(gap.into());
+        self.gap_ms = self.gap_ms.max(u32::try_from(gap.as_millis()).unwrap_or(u32::MAX));
     }
 
     /// Ends the interval since the stream was last read.
     pub(super) fn end_gap(&mut self) {
-        self.gap = Micros::ZERO;
+        self.gap_ms = 0;
     }
 
     /// Returns true if the stream was not read before.
@@ -533,7 +532,6 @@ impl StreamCache {
             None => info.length,
         };
         self.trims.note_removed(removed, if is_trimmed { WasTrimmed::Yes } else { WasTrimmed::No }, at);
-        self.group_count = u32::try_from(info.group_count).unwrap_or(u32::MAX);
         if !is_same {
             self.trims.restart();
         }
@@ -548,6 +546,7 @@ impl StreamCache {
             Some(before) if before.epoch() == epoch => StreamContinuity::Same,
             _ => StreamContinuity::Unknown,
         };
+        self.hidden_decrease = self.hidden_decrease(&now);
         self.bounds = Some(now);
         if let Some(part) = self.partial_audit.take() {
             part.apply(&mut self.checkpoints, &change);
@@ -666,26 +665,19 @@ impl StreamCache {
 
     /// Returns entries-added as a counter: a small decrease over a new connection is hidden until the server has caught
     /// up with the value that was reported before.
-    pub(super) fn entries_added(&mut self, info: &StreamInfo, epoch: Epoch) -> Option<u64> {
-        let read = info.entries_added?;
-        let reported = match self.entries_added {
-            Some(before) if read >= before.read.get() => before.reported.max(read),
-            Some(before) if before.epoch != epoch && is_failover(before.reported - read, before.reported) => {
-                before.reported
-            }
-            _ => read,
-        };
-        self.entries_added = Some(EntriesAdded { epoch, read: Count::from(read), reported });
-        Some(reported)
+    pub(super) fn entries_added(&self, info: &StreamInfo) -> Option<u64> {
+        Some(info.entries_added?.saturating_add(self.hidden_decrease))
     }
-}
 
-/// The last value of entries-added, as read and as reported.
-#[derive(Clone, Copy, Debug)]
-struct EntriesAdded {
-    epoch: Epoch,
-    read: Count,
-    reported: u64,
+    /// Returns the number by which entries-added was higher when it was last reported.
+    fn hidden_decrease(&self, now: &StreamBounds) -> u64 {
+        let before = self.bounds.and_then(|before| Some((before.epoch(), before.entries_added()?)));
+        let (Some((epoch, before)), Some(read)) = (before, now.entries_added()) else { return 0 };
+        let reported = before.saturating_add(self.hidden_decrease);
+        let decrease = reported.saturating_sub(read);
+        let is_hidden = read >= before || epoch != now.epoch() && is_failover(decrease, reported);
+        if is_hidden { decrease } else { 0 }
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a part of a count need not be exact")]
@@ -712,7 +704,10 @@ mod tests {
         ] {
             let info = StreamInfo::of_ids(0, None, None, StreamId::MIN);
             let info = StreamInfo { entries_added: Some(read), ..info };
-            assert_eq!(cache.entries_added(&info, Epoch(epoch)), Some(expected), "{read} on {epoch}");
+            let now = StreamBounds::of(&info, Epoch(epoch));
+            cache.hidden_decrease = cache.hidden_decrease(&now);
+            cache.bounds = Some(now);
+            assert_eq!(cache.entries_added(&info), Some(expected), "{read} on {epoch}");
         }
     }
 }

@@ -14,10 +14,10 @@ pub(crate) struct StreamBounds {
     epoch: Epoch,
     length: Count,
     first: Option<CompactId>,
-    last: Option<CompactId>,
     last_generated: StreamId,
     entries_added: Option<Count>,
-    max_deleted: Option<CompactId>,
+    /// max-deleted-entry-id; before server 7.0, which has none, the last entry.
+    max_deleted_or_last: Option<CompactId>,
 }
 
 impl StreamBounds {
@@ -27,15 +27,27 @@ impl StreamBounds {
             epoch,
             length: Count::from(info.length),
             first: info.first.map(CompactId::from),
-            last: info.last.map(CompactId::from),
             last_generated: info.last_generated,
             entries_added: info.entries_added.map(Count::from),
-            max_deleted: info.max_deleted.map(CompactId::from),
+            max_deleted_or_last: info
+                .entries_added
+                .map_or(info.last, |_| info.max_deleted)
+                .map(CompactId::from),
         }
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// Returns the number of entries ever added; `None` before server 7.0.
+    pub(crate) fn entries_added(&self) -> Option<u64> {
+        self.entries_added.map(Count::get)
+    }
+
+    /// Returns the largest ID removed by XDEL; `None` before server 7.0.
+    fn max_deleted(&self) -> Option<CompactId> {
+        self.max_deleted_or_last.filter(|_| self.entries_added.is_some())
     }
 
     /// Returns the number of entries ever removed; 0 before server 7.0.
@@ -54,7 +66,7 @@ impl StreamBounds {
             return StreamChange::Unknown;
         }
         let (Some(added_before), Some(added), Some(max_deleted)) =
-            (self.entries_added, now.entries_added, now.max_deleted)
+            (self.entries_added, now.entries_added, now.max_deleted())
         else {
             // Server 6.2 has neither counter. An equal number of additions and removals would leave the length as it
             // is, so only "nothing changed at all" can be proved.
@@ -80,7 +92,7 @@ impl StreamBounds {
             return true;
         }
         let (Some(added_before), Some(added)) = (self.entries_added, now.entries_added) else { return false };
-        if added < added_before || now.max_deleted < self.max_deleted {
+        if added < added_before || now.max_deleted() < self.max_deleted() {
             return true;
         }
         // By the counters nothing was removed, and yet the first entry is another one.
@@ -91,7 +103,7 @@ impl StreamBounds {
     /// Returns true if entries were certainly trimmed between `self` and `now`, a later reading of the same stream: the
     /// first entry is gone, and max-deleted-entry-id shows that XDEL did not remove it. Always false before server 7.0.
     pub(crate) fn was_trimmed_by(&self, now: &Self) -> bool {
-        match (self.first, now.max_deleted) {
+        match (self.first, now.max_deleted()) {
             (Some(first), Some(max_deleted)) => now.first != Some(first) && first > max_deleted,
             _ => false,
         }
@@ -99,7 +111,7 @@ impl StreamBounds {
 
     /// Returns true if entries were certainly trimmed at some time: some are gone, and XDEL never removed any.
     pub(crate) fn was_ever_trimmed(&self) -> bool {
-        self.max_deleted == Some(CompactId::from(StreamId::MIN))
+        self.max_deleted() == Some(CompactId::from(StreamId::MIN))
             && self.entries_added.is_some_and(|added| added > self.length)
     }
 }
@@ -150,7 +162,7 @@ impl StreamChange {
         match self {
             Self::Unknown => false,
             Self::Grown { intact_from, .. } => intact_from.is_none_or(|from| {
-                from < id || now.first == Some(CompactId::from(id)) && now.max_deleted < now.first
+                from < id || now.first == Some(CompactId::from(id)) && now.max_deleted() < now.first
             }),
         }
     }
@@ -170,10 +182,9 @@ mod tests {
             epoch: Epoch(1),
             length: Count::from(last + 1 - first - removed),
             first: Some(CompactId::from(id(first))),
-            last: Some(CompactId::from(id(last))),
             last_generated: id(last),
             entries_added: Some(Count::from(added)),
-            max_deleted: Some(CompactId::from(id(max_deleted))),
+            max_deleted_or_last: Some(CompactId::from(id(max_deleted))),
         }
     }
 
@@ -184,8 +195,7 @@ mod tests {
     #[test]
     fn a_change_counts_additions_and_bounds_removals() {
         let before = bounds(1, 10, 0, 10, 0);
-        let empty =
-            StreamBounds { first: None, last: None, length: Count::from(0), ..bounds(1, 12, 0, 12, 0) };
+        let empty = StreamBounds { first: None, length: Count::from(0), ..bounds(1, 12, 0, 12, 0) };
         for (now, expected, case) in [
             (before, grown(0, None), "nothing happened"),
             (bounds(1, 15, 0, 15, 0), grown(5, None), "five were added"),
@@ -215,10 +225,16 @@ mod tests {
 
     #[test]
     fn on_server_6_2_only_an_unchanged_stream_can_be_proved() {
-        let before = StreamBounds { entries_added: None, max_deleted: None, ..bounds(1, 10, 0, 10, 0) };
+        let read = |last, generated| {
+            let info = StreamInfo::of_ids(9, Some(id(1)), Some(id(last)), id(generated));
+            StreamBounds::of(&info, Epoch(1))
+        };
+        let before = read(9, 10);
         assert_eq!(before.change_to(&before), grown(0, None));
-        let now = StreamBounds { entries_added: None, max_deleted: None, ..bounds(1, 11, 0, 11, 0) };
-        assert_eq!(before.change_to(&now), StreamChange::Unknown);
+        for now in [read(11, 11), read(8, 10)] {
+            assert_eq!(before.change_to(&now), StreamChange::Unknown);
+        }
+        assert!(!before.was_trimmed_by(&before) && !before.was_ever_trimmed());
     }
 
     #[test]

@@ -16,7 +16,7 @@ const COUNT: usize = size_of::<usize>();
 #[test]
 fn what_is_kept_of_each_stream_and_group_fits_its_size_class() {
     for (what, bytes, most) in [
-        ("state of a stream", size_of::<StreamCache>(), 384),
+        ("state of a stream", size_of::<StreamCache>(), 320),
         ("state of a group", size_of::<GroupCache>(), 320),
         ("pending entries of a group", size_of::<KnownPending>(), 96),
         ("oldest pending entry in a history", size_of::<TrackedPending>(), 48),
