@@ -100,6 +100,8 @@ impl<'a> Derivation<'a> {
             stream.cache.scans.finish(&mut stream.cache.checkpoints, stream.info.time);
         }
         self.poll.worklists.look_again(&answered);
+        let PollState { streams, worklists, counts_trimmable, .. } = &mut self.poll;
+        worklists.retain_scans(&answered, |at| streams[at].wants_counts(*counts_trimmable));
     }
 
     /// Returns the estimated payload bytes of the entries read so far in this poll.

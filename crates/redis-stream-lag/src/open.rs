@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::audit::DueAudit;
 use crate::budget::Budget;
 use crate::compact::{Count, MostlyDefault};
+use crate::count_scan::CountScan;
 use crate::deleted_pending::DeletedPending;
 use crate::from_bounds;
 use crate::holder::{self, OldestNeeded, TrimBound};
@@ -53,10 +54,11 @@ pub(super) struct PollState<'a> {
 }
 
 impl PollState<'_> {
-    /// Returns the streams with counts that are not finished.
+    /// Returns the streams with counts that are not finished and have their turn, in ascending order.
     pub(super) fn unfinished_counts(&self) -> Vec<usize> {
         let streams = self.streams.iter().enumerate();
-        streams.filter_map(|(at, stream)| stream.wants_counts().then_some(at)).collect()
+        let unfinished = streams.filter(|(_, stream)| stream.wants_counts(self.counts_trimmable));
+        unfinished.map(|(at, _)| at).collect()
     }
 }
 
@@ -317,9 +319,11 @@ impl<'a> StreamState<'a> {
         }
     }
 
-    /// Returns true if a count is not finished, and entries can be read.
-    pub(super) fn wants_counts(&self) -> bool {
-        !self.entries_unavailable && !self.cache.scans.is_empty()
+    /// Returns true if a count is not finished, and entries can be read. Counts of what can be trimmed come after those of
+    /// lags.
+    pub(super) fn wants_counts(&self, counts_trimmable: bool) -> bool {
+        let is_wanted = |scan: &CountScan| counts_trimmable || !self.is_for_trimming(scan.start);
+        !self.entries_unavailable && self.cache.scans.iter().any(is_wanted)
     }
 
     /// Returns the lag at `last_delivered`, once it is known.

@@ -21,6 +21,8 @@ use redis_stream_core::id::StreamId;
 /// Approximate maximum number of questions per round, which bounds memory: a question and its answer take a few
 /// hundred bytes. Small in tests, so that every poll has several rounds.
 const ROUND: usize = if cfg!(test) { 3 } else { 4_096 };
+/// Number of entries that a command for a count reads at least, if so many are left: fewer cost the server hardly less.
+const LEAST_CHUNK: u32 = if cfg!(test) { 2 } else { 100 };
 /// Maximum number of groups and consumers of a stream that is read atomically, reported or not: XINFO STREAM FULL lists
 /// them all, which takes about 2 ms of the server's time for these.
 const MAX_FULL_LINES: u64 = 5_000;
@@ -309,38 +311,34 @@ impl QuestionPlan {
     }
 
     /// Asks for one chunk for each unfinished scan. If the budget does not reach for all of them, the next poll starts
-    /// with the first scan that was left out, so that all get their turn.
+    /// with the first stream that was left out, so that all get their turn.
     fn ask_for_scans(&mut self, poll: &mut PollState<'_>) {
-        if self.is_full() || poll.budget.is_spent() {
+        let unfinished = &poll.worklists.scans;
+        if self.is_full() || poll.budget.is_spent() || unfinished.is_empty() {
             return;
         }
-        let streams = &poll.streams;
-        poll.worklists.scans.retain(|at| streams[*at].wants_counts());
-        let unfinished = poll.worklists.scans.iter();
-        let chunks: Vec<_> = unfinished
-            .flat_map(|at| ranges(&streams[*at]).map(move |range| (*at, range)))
-            .filter(|(at, (start, ..))| poll.counts_trimmable || !streams[*at].is_for_trimming(*start))
-            .collect();
-        if chunks.is_empty() {
-            return;
-        }
-        let share = poll.budget.entries / u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-        let turn = poll.state.next_scan % chunks.len();
-        let (later, sooner) = chunks.split_at(turn);
-        for (served, (at, (start, after, until))) in sooner.iter().chain(later).enumerate() {
+        let share = poll.budget.entries / u32::try_from(unfinished.len()).unwrap_or(u32::MAX);
+        let turn = poll.state.next_scan % unfinished.len();
+        let (later, sooner) = unfinished.split_at(turn);
+        for (served, at) in sooner.iter().chain(later).enumerate() {
             let stream = &poll.streams[*at];
             let entry_bytes = stream.info.entry_bytes;
-            let chunk = match self.is_full() {
-                true => None,
-                false => poll.budget.take_chunk(share.max(1), entry_bytes),
-            };
-            let Some(at_most) = chunk else {
-                poll.state.next_scan = turn + served;
-                return;
-            };
-            let purpose = QuestionPurpose::CountScan { start: *start, after: *after, until: *until, at_most };
-            let kind = QuestionKind::Entries { after: *after, until: *until, at_most };
-            self.ask(*at, stream, purpose, kind, u64::from(at_most) * entry_bytes);
+            for (start, after, until) in ranges(stream) {
+                if !poll.counts_trimmable && stream.is_for_trimming(start) {
+                    continue;
+                }
+                let chunk = match self.is_full() {
+                    true => None,
+                    false => poll.budget.take_chunk(share.max(LEAST_CHUNK), entry_bytes),
+                };
+                let Some(at_most) = chunk else {
+                    poll.state.next_scan = turn + served;
+                    return;
+                };
+                let purpose = QuestionPurpose::CountScan { start, after, until, at_most };
+                let kind = QuestionKind::Entries { after, until, at_most };
+                self.ask(*at, stream, purpose, kind, u64::from(at_most) * entry_bytes);
+            }
         }
     }
 

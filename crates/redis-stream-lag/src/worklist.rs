@@ -49,6 +49,15 @@ impl Worklists {
             list.look_again(streams);
         }
     }
+
+    /// Removes those of `streams`, in ascending order, whose counts are finished.
+    pub(crate) fn retain_scans(&mut self, streams: &[usize], is_unfinished: impl Fn(usize) -> bool) {
+        let mut streams = streams.iter().copied().peekable();
+        self.scans.retain(|at| {
+            while streams.next_if(|other| other < at).is_some() {}
+            streams.next_if_eq(at).is_none() || is_unfinished(*at)
+        });
+    }
 }
 
 #[cfg(test)]
@@ -68,5 +77,15 @@ mod tests {
         list.look_again(&[4]);
         assert_eq!(rest(&mut list), [4]);
         assert_eq!(Worklist::default().next(0), None);
+    }
+
+    #[test]
+    fn only_streams_with_an_answer_are_asked_whether_their_counts_are_finished() {
+        let mut lists = Worklists { scans: vec![1, 3, 4, 7, 9], ..Worklists::default() };
+        lists.retain_scans(&[0, 3, 4, 8, 9], |at| {
+            assert!([3, 4, 9].contains(&at), "{at}");
+            at == 4
+        });
+        assert_eq!(lists.scans, [1, 4, 7]);
     }
 }
