@@ -149,10 +149,12 @@ fn metrics(model: &PageModel) -> Measured {
 fn fold() -> Duration {
     let of_family = |poll| {
         let streams = report(1, poll).streams.into_iter().map(|stream| {
-            let groups = stream
-                .groups
-                .iter()
-                .map(|group| GroupReport { name: Name::from("billing"), ..group.clone() });
+            let billing = |group: &GroupReport| {
+                let mut group = group.clone();
+                group.name = Name::from("billing");
+                group
+            };
+            let groups = stream.groups.iter().map(billing);
             let family = Some(Name::from("orders"));
             StreamReport { family, groups: groups.collect(), ..(*stream).clone() }.into()
         });
@@ -246,7 +248,8 @@ fn report(groups_per_stream: usize, poll: u64) -> Report {
             ..StreamValues::default()
         };
         let key = Name::from(format!("shop:orders:{stream:05}").as_str());
-        StreamReport::new(key, Some(values), groups.collect()).into()
+        let read_at = BEGIN.into();
+        StreamReport { read_at, ..StreamReport::new(key, Some(values), groups.collect()) }.into()
     };
     Report { streams: (0..GROUPS / groups_per_stream).map(stream).collect(), ..Report::default() }
 }
@@ -267,15 +270,13 @@ fn group(number: u64, poll: u64) -> GroupReport {
         },
         lag_seconds: Some(Age::of(Duration::from_millis(lag))),
         last_delivered_id: StreamId::new(1_700_000_000_000, number),
-        last_delivered_id_age: Some(Age::of(idle)),
         last_delivery_age: Some(Age::of(idle)),
         entries_read: Some(90_000.into()),
         messages_pending: spread % 50,
         oldest_pending: Some(OldestPending::Entry {
             id: StreamId::new(1_700_000_000_000, 0),
             consumer: Some(Name::from("consumer-1")),
-            age: Some(Age::of(idle)),
-            idle: Some(Age::of(idle)),
+            idle: Some(idle.into()),
             deliveries: 2,
         }),
         pending_orphaned: Some(0.into()),
@@ -285,7 +286,7 @@ fn group(number: u64, poll: u64) -> GroupReport {
         ..GroupValues::default()
     };
     let name = Name::from(format!("group-{number:05}").as_str());
-    GroupReport { consumers: Some((0..3).map(consumer).collect()), ..GroupReport::new(name, Some(values)) }
+    GroupReport::new(name, Some(values)).with_consumers(Some((0..3).map(consumer).collect()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures real time")]

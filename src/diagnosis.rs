@@ -93,12 +93,12 @@ pub(crate) fn oldest_gone(view: GroupView<'_>) -> Option<StreamId> {
 /// Returns the oldest pending entry.
 pub fn oldest_pending(view: GroupView<'_>) -> Option<WorstPending<'_>> {
     match &view.values().oldest_pending {
-        Some(OldestPending::Entry { id, consumer, age, idle, deliveries }) => Some(WorstPending {
+        Some(OldestPending::Entry { id, consumer, idle, deliveries }) => Some(WorstPending {
             id: *id,
             consumer: consumer.as_ref(),
             deliveries: Some(*deliveries).filter(|deliveries| !is_fatal(*deliveries)),
             idle: idle.map(|idle| view.age(idle)),
-            age: age.map(|age| view.age(age)),
+            age: view.oldest_pending_age(),
         }),
         Some(OldestPending::Nothing) | None => None,
     }
@@ -576,8 +576,7 @@ mod tests {
         let entry = OldestPending::Entry {
             id: StreamId::new(1_795_895_526_988, 1),
             consumer: idle.map(|_| Name::from("fraud-1")),
-            age: Some(Age::of(Duration::from_millis(864_012))),
-            idle: idle.map(Age::of),
+            idle: idle.map(Into::into),
             deliveries,
         };
         GroupValues {
@@ -600,10 +599,10 @@ mod tests {
         };
         let worst = |rows: Vec<PendingReport>| {
             let census = Arc::new(PendingCensus { worst: rows, ..PendingCensus::default() });
-            let census = PendingCensusReading { census, age: Age::of(s(400)), unchanged_until: None };
+            let census = PendingCensusReading { census, unchanged_until: None };
             let values = holding(&with(&[]), 1, Some(s(300)));
             let values = GroupValues { pending_census: Some(census), ..values };
-            worst_pending((&values).into(), AT).map(|entry| (entry.id, entry.idle))
+            worst_pending(GroupView::at(&values, AT), AT).map(|entry| (entry.id, entry.idle))
         };
         let later = oldest.ms + 1;
         for (rows, expected) in [
@@ -673,7 +672,8 @@ mod tests {
             ("lagging, and the rates are not known", behind(&[Lagging])),
             ("abandoned and losing", behind(&[Abandoned, Losing])),
         ];
-        let shown = cases.map(|(case, values)| format!("{case}: {}", of_group(Some((&values).into()), AT)));
+        let shown =
+            cases.map(|(case, values)| format!("{case}: {}", of_group(Some(GroupView::at(&values, AT)), AT)));
         insta::assert_snapshot!(shown.join("\n"), @r"
         no consumer: Not read: the group has no consumer; 4,258 entries wait, the oldest for 5 min 11 s; nothing was delivered since 19:55 UTC; 20.0 more each second. Start its consumers, or remove the group
         dead consumers: Not read: none of its 3 consumers gives a sign of life; 4,258 entries wait, the oldest for 5 min 11 s; nothing was delivered since 19:53 UTC; trimming reaches what it has not read or acknowledged in 20 min. Start or restart the consumers, or remove the group
@@ -772,7 +772,8 @@ mod tests {
             ("a claim", holding(&with(&[]), 2, Some(s(2)))),
             ("no history", unknown(HistoryCoverage::Partial { remaining: Some(s(80).into()) })),
         ];
-        let shown = cases.map(|(case, values)| format!("{case}: {}", of_group(Some((&values).into()), AT)));
+        let shown =
+            cases.map(|(case, values)| format!("{case}: {}", of_group(Some(GroupView::at(&values, AT)), AT)));
         insta::assert_snapshot!(shown.join("\n"), @r"
         nothing to do: No problem detected: no entry waits
         draining: No problem detected: 4,258 entries wait, the oldest for 5 min 11 s; they are read in 4 min at this rate

@@ -35,6 +35,8 @@ use support::peers;
 /// Cases that go into one run of promtool, and evaluations of each.
 const CASES: usize = 150;
 const STEPS: usize = 60;
+/// Time of the readings, by the clock of the server.
+const READ_AT_MS: u64 = 1_700_000_000_000;
 /// Time for promtool, which takes 4 s on an idle machine.
 const LONGEST: Duration = Duration::from_secs(240);
 /// No multiple of it is the length of a window, since Prometheus 2 and 3 differ in the beginning of a window.
@@ -104,10 +106,9 @@ fn group_values() -> impl Strategy<Value = GroupValues> {
     let oldest = prop_oneof![
         Just(OldestPending::Nothing),
         (0..60_u64, 0..60_u64, 1..5_u64).prop_map(|(age, idle, deliveries)| OldestPending::Entry {
-            id: StreamId::new(1_700_000_000_000 - 1_000 * age, 0),
+            id: StreamId::new(READ_AT_MS - 1_000 * age, 0),
             consumer: None,
-            age: Some(Age::of(Duration::from_secs(age))),
-            idle: Some(Age::of(Duration::from_secs(idle))),
+            idle: Some(Duration::from_secs(idle).into()),
             deliveries
         }),
     ];
@@ -122,7 +123,7 @@ fn group_values() -> impl Strategy<Value = GroupValues> {
             status,
             lag,
             lag_seconds: Some(Age::of(Duration::from_secs(age))),
-            last_delivered_id_age: Some(Age::of(Duration::from_secs(age))),
+            last_delivered_id: StreamId::new(READ_AT_MS - 1_000 * age, 0),
             last_delivery_age: Some(Age::of(Duration::from_secs(age / 2))),
             messages_pending: number,
             oldest_pending: Some(oldest_pending),
@@ -194,7 +195,8 @@ fn stream(cases: &[Case], step: usize) -> StreamReport {
         // Groups that a rule may miss are named in the configuration.
         let named = case.condition.starts_with("group_up");
         (named || values.is_some())
-            .then(|| GroupReport { named, ..GroupReport::new(Name::from(name(at).as_str()), values) })
+            .then(|| values.map(|values| GroupValues { named, ..values }))
+            .map(|values| GroupReport::new(Name::from(name(at).as_str()), values))
     });
     let values = StreamValues {
         length: 6,
@@ -208,7 +210,8 @@ fn stream(cases: &[Case], step: usize) -> StreamReport {
     };
     let mut groups: Vec<_> = groups.collect();
     groups.sort_by(|one, other| one.name.cmp(&other.name));
-    StreamReport::new(Name::from("s"), Some(values), groups)
+    let read_at = Duration::from_millis(READ_AT_MS).into();
+    StreamReport { read_at, ..StreamReport::new(Name::from("s"), Some(values), groups) }
 }
 
 /// The samples of each series as promtool wants them: one for each step, and a mark where it ends.

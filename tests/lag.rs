@@ -308,7 +308,7 @@ impl Story {
                 let context =
                     format!("{} {name} at {place}: {values:?}\n{snapshot:?}\n{sent:#?}", STREAMS[at]);
                 self.hold_lag(snapshot, *place, values, &context);
-                let has_consumers = group.consumers.is_some();
+                let has_consumers = group.consumers().is_some();
                 assert!(!has_consumers || self.replica.is_none(), "a replica's word on consumers: {context}");
                 hold_age(snapshot.undelivered_after(*place).next(), view, began, ended, &context);
                 hold_pending(snapshot, pending, values, &context);

@@ -92,10 +92,9 @@ impl Story {
                     consumer: shown_consumer,
                     idle: Some(idle),
                     deliveries: shown,
-                    age: Some(age),
                 },
             ) => {
-                let (idle, age) = (view.age(idle), view.age(age));
+                let (idle, age) = (view.age(idle), view.oldest_pending_age().unwrap());
                 let named = (shown_id.to_string(), shown_consumer.map(|name| name.text().into_owned()));
                 assert_eq!(named, (id.clone(), Some(consumer)), "after {after}");
                 assert_eq!(shown, deliveries, "deliveries after {after}");

@@ -93,7 +93,7 @@ async fn assert_true(connection: &mut MultiplexedConnection, report: &Report, ke
             (row, shown) => panic!("{what}: {name}: {row:?} and {shown:?}"),
         }
         let consumers = list(ask(connection, &["XINFO", "CONSUMERS", key, &name]).await.unwrap());
-        assert_eq!(group.consumers.as_deref().map_or(0, <[_]>::len), consumers.len(), "{what}: {name}");
+        assert_eq!(group.consumers().map_or(0, <[_]>::len), consumers.len(), "{what}: {name}");
     }
 }
 
@@ -161,14 +161,12 @@ async fn an_id_ahead_of_the_clock_is_no_time_before_that_has_come(program: &'sta
         let after = time(&server).await;
         for stream in &poll.report.streams {
             let (values, view) = (stream.values.as_ref().unwrap(), stream.view(&stream.groups[0]).unwrap());
-            let oldest = match &view.oldest_pending {
-                Some(OldestPending::Entry { age, .. }) => age.is_some(),
-                other => panic!("{program}: {other:?}"),
-            };
+            let is_pending = matches!(view.oldest_pending, Some(OldestPending::Entry { .. }));
+            assert!(is_pending, "{program}: {:?}", view.oldest_pending);
             let shown = [
                 view.lag_seconds().is_some(),
                 view.last_delivered_id_age().is_some(),
-                oldest,
+                view.oldest_pending_age().is_some(),
                 values.first_entry.is_some(),
                 values.last_generated.is_some(),
             ];

@@ -119,7 +119,7 @@ pub fn selects_any(rule: &Rule, report: &Report) -> bool {
         SubjectKind::Target => true,
         SubjectKind::Stream => streams.next().is_some(),
         SubjectKind::Group => streams.flat_map(|stream| &stream.groups).any(|group| {
-            let is_there = group.named || !rule.expression.first().fact.only_named();
+            let is_there = group.is_named() || !rule.expression.first().fact.only_named();
             is_there && selector.group.matches(group.name.as_bytes())
         }),
     }

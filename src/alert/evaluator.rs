@@ -906,8 +906,7 @@ mod tests {
             // An age above 800 s is the same entry, read later.
             id: StreamId::new(if age > 800 { 1 } else { 2 }, 0),
             consumer: Some(Name::from("c")),
-            age: Some(Age::of(Duration::from_secs(age))),
-            idle: Some(Age::of(Duration::from_secs(idle))),
+            idle: Some(Duration::from_secs(idle).into()),
             deliveries,
         };
         let forgotten = pending(entry(900, 700, 2), 5);
@@ -955,7 +954,7 @@ mod tests {
         let with_census = |max_idle, messages_pending| {
             let (max_idle, max_deliveries) = (Some(Duration::from_secs(max_idle)), Some(2));
             let census = Arc::new(PendingCensus { max_idle, max_deliveries, ..PendingCensus::default() });
-            let shown = PendingCensusReading { census, age: Age::of(Duration::ZERO), unchanged_until: None };
+            let shown = PendingCensusReading { census, unchanged_until: None };
             let (oldest_pending, pending_census) = (Some(entry(900, 9, 2)), Some(shown));
             let values = GroupValues { oldest_pending, pending_census, messages_pending, ..values() };
             report(vec![stream("s", vec![group("g", values)])])

@@ -254,7 +254,11 @@ mod tests {
 
     fn group_value(name: &str, group: &GroupReport, operator: Operator) -> FactValue {
         match Fact::named(name).unwrap().source {
-            FactSource::Group(family) => of_group(family, &stream("s", Vec::new()).into(), group, operator),
+            FactSource::Group(family) => {
+                let read_at = Duration::from_secs(1_700_000_009).into();
+                let stream = StreamReport { read_at, ..stream("s", Vec::new()) };
+                of_group(family, &stream.into(), group, operator)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -285,10 +289,11 @@ mod tests {
 
     #[test]
     fn an_age_in_a_stream_that_did_not_change_is_as_of_the_last_reading() {
-        let age = Some(Age::of(Duration::from_secs(3)));
-        let group = group("g", GroupValues { last_delivered_id_age: age, messages_pending: 7, ..values() });
-        let read = ReportedStream::from(stream("s", vec![group.clone()]));
-        let later = read.unchanged_at(read.read_at.get() + Duration::from_secs(10));
+        let last_delivered_id = StreamId::new(1_700_000_000_000, 0);
+        let group = group("g", GroupValues { last_delivered_id, messages_pending: 7, ..values() });
+        let read_at = Duration::from_secs(1_700_000_003);
+        let read = StreamReport { read_at: read_at.into(), ..stream("s", vec![group.clone()]) };
+        let later = ReportedStream::from(read).unchanged_at(read_at + Duration::from_secs(10));
         for (name, expected) in [("last_delivered_id_age_seconds", 13.0), ("messages_pending", 7.0)] {
             let FactSource::Group(family) = Fact::named(name).unwrap().source else { panic!("{name}") };
             let value = of_group(family, &later, &group, Operator::Above);
@@ -302,13 +307,12 @@ mod tests {
         let pending = OldestPending::Entry {
             id: StreamId::new(1_700_000_000_000, 0),
             consumer: None,
-            age: Some(Age::of(s(9))),
             idle: None,
             deliveries: 4,
         };
         let known = GroupValues {
             lag_seconds: Some(Age::of(Duration::from_micros(1_500_000))),
-            last_delivered_id_age: Some(Age::of(s(3))),
+            last_delivered_id: StreamId::new(1_700_000_006_000, 0),
             last_delivery_age: Some(Age::of(s(2))),
             messages_pending: 5,
             oldest_pending: Some(pending),
@@ -321,7 +325,6 @@ mod tests {
                     max_idle: Some(s(700)),
                     ..PendingCensus::default()
                 }),
-                age: Age::of(s(8)),
                 unchanged_until: None,
             }),
             consumers: 6,
@@ -370,7 +373,7 @@ mod tests {
             let of_missing = if name == "group_up" { is(0.0) } else { gone };
             assert_eq!(group_value(name, &missing_group("g"), Operator::Above), of_missing, "{name}");
         }
-        let named = GroupReport { named: true, ..group("g", values()) };
+        let named = group("g", GroupValues { named: true, ..values() });
         assert_eq!(group_value("group_up", &named, Operator::Is), is(1.0));
     }
 

@@ -334,7 +334,7 @@ mod tests {
             };
             groups.note(covered, at(poll));
         };
-        let both = ["a", "b"].map(|name| GroupReport { name: name.into(), ..read(0) });
+        let both = ["a", "b"].map(|name| GroupReport::new(name.into(), read(0).values));
         note(&mut groups, vec![stream("s", both.to_vec())], 1);
         groups.retain(&|_, group| group != Some(&Name::from("a")));
         let names = ["a", "b"].map(Name::from);

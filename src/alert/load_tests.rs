@@ -57,7 +57,6 @@ fn report_with(lag: u64, lost: u64) -> Report {
     let values = |at: usize| GroupValues {
         lag: Lag::Exact(if at.is_multiple_of(100) { lag } else { 3 }),
         lag_seconds: Some(Age::of(Duration::from_secs(2))),
-        last_delivered_id_age: Some(Age::of(Duration::from_secs(1))),
         oldest_pending: Some(OldestPending::Nothing),
         pending_orphaned: Some(0.into()),
         consumers: 2,

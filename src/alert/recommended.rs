@@ -518,8 +518,7 @@ mod tests {
             let oldest = OldestPending::Entry {
                 id: StreamId::new(1_700_000_000_000, 0),
                 consumer: idle.map(|_| Name::from("c")),
-                age: Some(Age::of(s(1_000))),
-                idle: idle.map(Age::of),
+                idle: idle.map(Into::into),
                 deliveries,
             };
             GroupValues { messages_pending: 3, oldest_pending: Some(oldest), ..with(conditions) }

@@ -66,7 +66,7 @@ pub(super) enum SubjectView<'r> {
 impl HeldValues {
     /// Holds the values of a group; of a family, those of the group that is the worst.
     pub(super) fn of(stream: &ReportedStream, group: &GroupReport, at: Duration) -> Option<Self> {
-        if let Some(fold) = group.fold.as_deref() {
+        if let Some(fold) = group.fold() {
             return Self::of(&fold.worst, fold.worst.group(&group.name)?, at);
         }
         let group = stream.groups.binary_search_by(|other| other.name.cmp(&group.name)).ok()?;
@@ -153,7 +153,7 @@ pub(super) fn reason(
         (SubjectView::Group(stream, group), _) => match &group.values {
             None => GROUP_DESTROYED,
             // The group that was the worst may not be the one that made the alert resolve.
-            Some(_) if group.fold.is_some() => return now_is(first, value),
+            Some(_) if group.fold().is_some() => return now_is(first, value),
             Some(values) => {
                 let change = GroupChange { held, values, stream: stream.values.as_ref() };
                 return change.reason(expression).unwrap_or_else(|| now_is(first, value));
@@ -374,7 +374,7 @@ mod tests {
     use crate::alert::test_support::{group, stream, values};
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
-    use redis_stream_lag::report::{Age, ConditionSet, GroupStatus, HistoryCoverage, Lag};
+    use redis_stream_lag::report::{ConditionSet, GroupStatus, HistoryCoverage, Lag};
 
     #[test]
     fn the_diagnosis_is_of_what_the_expression_is_about() {
@@ -383,8 +383,7 @@ mod tests {
         let oldest = OldestPending::Entry {
             id: StreamId::new(5, 1),
             consumer: Some(Name::from("c")),
-            age: None,
-            idle: Some(Age::of(Duration::from_secs(9))),
+            idle: Some(Duration::from_secs(9).into()),
             deliveries: 12,
         };
         let wrong = GroupValues {

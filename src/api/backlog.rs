@@ -245,7 +245,7 @@ mod tests {
             messages_pending,
             ..GroupValues::default()
         });
-        GroupReport { named: true, ..GroupReport::new(Name::from(name), values) }
+        GroupReport::new(Name::from(name), values)
     }
 
     fn stream(key: &str, groups: u64, reported: Vec<GroupReport>) -> ReportedStream {

@@ -571,18 +571,22 @@ mod tests {
         StreamValues,
     };
 
+    /// 9.5 s after the oldest pending entry was added.
+    const READ_AT_MS: u64 = 1_700_000_009_500;
+
     fn values(status: Status, lag: Lag, messages_pending: u64) -> GroupValues {
         let entry = OldestPending::Entry {
             id: StreamId::new(1_700_000_000_000, 0),
             consumer: Some(Name::from("c")),
-            age: Some(Age::of(Duration::from_millis(9_500))),
-            idle: Some(Age::of(Duration::from_secs(7))),
+            idle: Some(Duration::from_secs(7).into()),
             deliveries: 3,
         };
         GroupValues {
             lag,
             lag_seconds: lag.exact().map(|_| Duration::from_millis(1_500)).map(Age::of),
-            last_delivered_id_age: lag.exact().map(Duration::from_secs).map(Age::of),
+            last_delivered_id: lag
+                .exact()
+                .map_or(StreamId::MIN, |lag| StreamId::new(READ_AT_MS - 1_000 * lag, 0)),
             entries_read: lag.exact().map(Into::into),
             messages_pending,
             oldest_pending: Some(if messages_pending > 0 { entry } else { OldestPending::Nothing }),
@@ -602,12 +606,13 @@ mod tests {
     fn group(name: &str, values: Option<GroupValues>) -> GroupReport {
         let (idle, inactive) = (Duration::from_millis(250), Some(Duration::from_secs(60)));
         let consumer = ConsumerReport::new(Name::from("c"), 1, idle, inactive);
-        let consumers = values.as_ref().and_then(|values| values.lag.exact()).map(|_| [consumer].into());
-        GroupReport { named: values.is_none(), consumers, ..GroupReport::new(Name::from(name), values) }
+        let consumers = values.as_ref().and_then(|values| values.lag.exact()).map(|_| vec![consumer]);
+        GroupReport::new(Name::from(name), values).with_consumers(consumers)
     }
 
     fn stream(key: &[u8], groups: Vec<GroupReport>) -> ReportedStream {
-        StreamReport::new(Name::from(key), None, groups).into()
+        let read_at = Duration::from_millis(READ_AT_MS).into();
+        StreamReport { read_at, ..StreamReport::new(Name::from(key), None, groups) }.into()
     }
 
     fn snapshot(name: &str, streams: Vec<ReportedStream>) -> TargetSnapshot {
@@ -768,11 +773,8 @@ mod tests {
             }],
             ..PendingCensus::default()
         };
-        let shown = |unchanged_until| PendingCensusReading {
-            census: Arc::new(census.clone()),
-            age: Age::of(Duration::ZERO),
-            unchanged_until,
-        };
+        let shown =
+            |unchanged_until| PendingCensusReading { census: Arc::new(census.clone()), unchanged_until };
         let lists = |pending_census| {
             let values = GroupValues { pending_census, ..values(Status::Ok, Lag::Exact(0), 9) };
             CensusLists::of((&values).into())

@@ -302,7 +302,7 @@ impl<'a> SampleWriter<'a> {
     }
 
     fn family_groups(&mut self, stream: &StreamReport) {
-        self.by_status(stream, |group| match &group.fold {
+        self.by_status(stream, |group| match group.fold() {
             Some(fold) => fold.by_status.map(Some),
             None => [None; Status::ALL.len()],
         });
@@ -402,8 +402,7 @@ mod tests {
     }
 
     fn group(name: &str, values: Option<GroupValues>, consumers: Option<Vec<ConsumerReport>>) -> GroupReport {
-        let consumers = consumers.map(Vec::into_boxed_slice);
-        GroupReport { named: values.is_none(), consumers, ..GroupReport::new(Name::from(name), values) }
+        GroupReport::new(Name::from(name), values).with_consumers(consumers)
     }
 
     fn values(lag: Lag, oldest_pending: Option<OldestPending>) -> GroupValues {
@@ -429,8 +428,7 @@ mod tests {
         let entry = OldestPending::Entry {
             id: StreamId::new(5, 0),
             consumer: Some(Name::from("busy")),
-            age: None,
-            idle: Some(Age::of(Duration::from_secs(7))),
+            idle: Some(Duration::from_secs(7).into()),
             deliveries: 3,
         };
         let consumers =

@@ -429,7 +429,7 @@ mod tests {
     use crate::page::test_support::{group, report, stream, target, values};
     use redis_stream_core::id::StreamId;
     use redis_stream_lag::report::{
-        Age, ConditionSet, ConsumerReport, GroupReport, GroupStatus, GroupValues, HistoryCoverage, Lag,
+        ConditionSet, ConsumerReport, GroupReport, GroupStatus, GroupValues, HistoryCoverage, Lag,
         OldestPending,
     };
 
@@ -472,8 +472,7 @@ mod tests {
         let oldest = OldestPending::Entry {
             id: StreamId::new(1_699_999_000_000, 7),
             consumer: Some(Name::from("<i>fraud-1")),
-            age: Some(Age::of(Duration::from_secs(1_000))),
-            idle: Some(Age::of(Duration::from_secs(3))),
+            idle: Some(Duration::from_secs(3).into()),
             deliveries: 217,
         };
         let values = GroupValues {
@@ -483,7 +482,7 @@ mod tests {
         };
         let (name, idle) = (Name::from("<i>fraud-1"), Duration::from_secs(3));
         let consumer = ConsumerReport::new(name, 2, idle, Some(idle));
-        GroupReport { consumers: Some([consumer].into()), ..group("fraud", values) }
+        group("fraud", values).with_consumers(Some(vec![consumer]))
     }
 
     #[test]
@@ -520,7 +519,7 @@ mod tests {
             unknown.contains("XPENDING orders g - + 10") && !unknown.contains("XRANGE orders"),
             "{unknown}"
         );
-        let missing = page_of(GroupReport { named: true, values: None, ..group("wanted", values()) });
+        let missing = page_of(GroupReport::missing(Name::from("wanted")));
         assert!(missing.contains("Missing: the stream has no such group"), "{missing}");
         assert!(!missing.contains("class=\"strip\"") && !missing.contains("id=\"pending\""), "{missing}");
         let calm = page_of(group("calm", values()));

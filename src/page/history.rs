@@ -482,7 +482,7 @@ mod tests {
 
     #[test]
     fn what_was_not_read_is_a_gap() {
-        let missing = report(vec![stream("s", vec![GroupReport { values: None, ..group("a", values()) }])]);
+        let missing = report(vec![stream("s", vec![GroupReport::missing("a".into())])]);
         let (history, last) = history(vec![lags(&[("a", 1)]), missing, lags(&[("a", 2)])]);
         let history = history.after_failure(s(30)).after(s(40), &lags(&[("a", 3)]), Some(&last));
         assert_eq!(shown(&history, &last, "a"), [Some(1), None, Some(2), None, Some(3)]);

@@ -184,7 +184,7 @@ mod tests {
             group("calm", with(Lag::Exact(0), Status::Ok)),
             group("counted", with(Lag::Between { min: 3.into(), max: 4_000 }, Status::Lagging)),
             group("dead", with(Lag::Exact(1_200), Status::Abandoned)),
-            GroupReport { named: true, values: None, ..group("wanted", values()) },
+            GroupReport::missing("wanted".into()),
         ];
         view_of(Some(report(vec![stream("orders", groups), stream("other", vec![group("x", values())])])))
     }

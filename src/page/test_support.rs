@@ -31,7 +31,8 @@ pub(super) fn stream(key: impl Into<Name>, groups: Vec<GroupReport>) -> StreamRe
         last_generated: Some(Duration::from_secs(1_700_000_000).into()),
         ..StreamValues::default()
     };
-    StreamReport { values: Some(values), ..test_support::stream(key, groups) }
+    let read_at = Duration::from_secs(1_700_000_000).into();
+    StreamReport { values: Some(values), read_at, ..test_support::stream(key, groups) }
 }
 
 /// Returns a target in this state, without a past.

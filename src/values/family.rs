@@ -320,8 +320,8 @@ impl ValueReading {
 
     /// Returns 1 or 0 for a group that the configuration names; absent for others. A family has it if all its streams do.
     pub fn group_up(group: &GroupReport) -> Self {
-        let is_whole = || group.fold.as_ref().is_none_or(|fold| !fold.is_missing);
-        if group.named { (group.values.is_some() && is_whole()).into() } else { Self::Absent }
+        let is_whole = || group.fold().is_none_or(|fold| !fold.is_missing);
+        if group.is_named() { (group.values.is_some() && is_whole()).into() } else { Self::Absent }
     }
 }
 

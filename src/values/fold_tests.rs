@@ -2,6 +2,7 @@
 //! the table state.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use fastrand::Rng;
 
@@ -14,14 +15,17 @@ use redis_stream_lag::report::{
 };
 
 const GROUP: &str = "g";
+/// Time of the readings, of which the random values are.
+const READ_AT: Duration = Duration::from_secs(1_700_000_000);
 
 fn stream(rng: &mut Rng, at: usize) -> ReportedStream {
-    let named = rng.bool();
     let values = (rng.u8(0..4) > 0).then(|| GroupValues::random(rng));
-    let group = GroupReport { named, ..GroupReport::new(Name::from(GROUP), values) };
+    let group = GroupReport::new(Name::from(GROUP), values);
     let key = Name::from(format!("room:{at}").as_str());
     let family = Some(Name::from("rooms"));
-    StreamReport { family, ..StreamReport::new(key, Some(StreamValues::random(rng)), vec![group]) }.into()
+    let read_at = READ_AT.into();
+    let values = Some(StreamValues::random(rng));
+    StreamReport { family, read_at, ..StreamReport::new(key, values, vec![group]) }.into()
 }
 
 fn read(family: &Family, stream: &ReportedStream) -> ValueReading {
@@ -81,7 +85,7 @@ fn each_value_of_a_family_is_the_fold_that_its_row_states() {
 fn assert_status(streams: &[ReportedStream], family: &StreamReport, seed: u64) {
     let read = streams.iter().filter_map(|stream| stream.groups[0].values.as_ref());
     let statuses: Vec<_> = read.map(|values| values.status).collect();
-    let GroupReport { values: Some(values), fold: Some(fold), .. } = &family.groups[0] else {
+    let (Some(values), Some(fold)) = (&family.groups[0].values, family.groups[0].fold()) else {
         return assert!(statuses.is_empty(), "seed {seed}");
     };
     for (condition, number) in Status::ALL.into_iter().zip(fold.by_status) {

@@ -921,9 +921,8 @@ fn oldest_pending(
     match &values.oldest_pending {
         None => ValueReading::Unknown,
         Some(OldestPending::Nothing) => if_nothing,
-        Some(OldestPending::Entry { age, idle, deliveries, .. }) => {
-            let [age, idle] = [age, idle].map(|age| age.map(|age| values.age(age)));
-            read(age, idle, *deliveries)
+        Some(OldestPending::Entry { idle, deliveries, .. }) => {
+            read(values.oldest_pending_age(), idle.map(|idle| values.age(idle)), *deliveries)
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::compact::Micros;
 use crate::question::PendingEntry;
-use crate::report::{Age, ConsumerCensus, PendingCensus, PendingCensusReading, PendingReport};
+use crate::report::{ConsumerCensus, PendingCensus, PendingCensusReading, PendingReport};
 use crate::snapshot::{GroupInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -237,13 +237,11 @@ impl Census {
         }
     }
 
-    /// Returns the result of the last pass that has ended, at `now` by the node's clock.
-    pub(crate) fn reading(&self, now: Duration) -> Option<PendingCensusReading> {
+    /// Returns the result of the last pass that has ended.
+    pub(crate) fn reading(&self) -> Option<PendingCensusReading> {
         let finished = self.finished.as_ref()?;
-        let current_at = finished.unchanged_until.unwrap_or(finished.ended).node;
         Some(PendingCensusReading {
             census: Arc::clone(&finished.census),
-            age: Age::of(current_at.until(now)),
             unchanged_until: finished.unchanged_until.map(|until| until.node),
         })
     }
@@ -288,6 +286,7 @@ impl Pass {
         census.consumers.sort_by_key(|consumer| std::cmp::Reverse(consumer.entries));
         census.consumers.truncate(MAX_LISTED_CONSUMERS);
         census.consumers.shrink_to_fit();
+        census.ended = reading.time;
         FinishedPass {
             began: Micros::from(self.began),
             ended: Clocks::of((reading.time, reading.at)),

@@ -290,11 +290,8 @@ fn safe_trim(stream: &mut StreamState<'_>) -> Option<SafeTrim> {
 fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
     for (group, open) in stream.info.groups.iter().zip(&mut stream.groups) {
         let found = before.groups.binary_search_by(|earlier| earlier.name.cmp(&group.name));
-        let Some(GroupReport { values: Some(values), consumers: Some(earlier), .. }) =
-            found.ok().map(|at| &before.groups[at])
-        else {
-            continue;
-        };
+        let Some(before) = found.ok().map(|at| &before.groups[at]) else { continue };
+        let (Some(values), Some(earlier)) = (&before.values, before.consumers()) else { continue };
         let fall = values.messages_pending.saturating_sub(group.pending);
         let Some(now) = each_consumer(group, open) else { continue };
         let is_gone = |(at, held): &(usize, &ConsumerReport)| {
@@ -522,14 +519,11 @@ fn read(
         .iter()
         .zip(&stream.groups)
         .zip(statuses)
-        .map(|((group, open), status)| GroupReport {
-            name: group.name.clone(),
-            named: group.named,
-            values: Some(group_values(stream, group, open, *status, at)),
-            consumers: each_consumer(group, open)
-                .and_then(|all| reported_consumers(all, &stream.reading.consumer_limit))
-                .map(Vec::into_boxed_slice),
-            fold: None,
+        .map(|((group, open), status)| {
+            let values = group_values(stream, group, open, *status, at);
+            let consumers = each_consumer(group, open)
+                .and_then(|all| reported_consumers(all, &stream.reading.consumer_limit));
+            GroupReport::new(group.name.clone(), Some(values)).with_consumers(consumers)
         })
         .chain(missing_groups(stream.reading))
         .collect();
@@ -563,16 +557,15 @@ fn group_values(
         lag,
         lag_seconds: lag_seconds.map(Age::of),
         last_delivered_id: position,
-        last_delivered_id_age: position.age(info.time).map(Age::of),
         last_delivery_age: {
             open.cache.history.as_ref().and_then(|history| history.last_delivery_age(at)).map(Age::of)
         },
         entries_read: group.entries_read,
         messages_pending: group.pending,
         messages_released: messages_released(stream, group, open).map(Count::from),
-        oldest_pending: oldest_pending(group, open, info),
+        oldest_pending: oldest_pending(group, open),
         pending_orphaned: pending_orphaned(group, open, info).map(Count::from),
-        pending_census: census(group, open).and_then(|census| census.reading(info.time)),
+        pending_census: census(group, open).and_then(Census::reading),
         consumers: group.consumers,
         consumers_growth: consumers_growth.into(),
         silent_consumers: silent_consumers(group, open, stream.reading.consumer_limit.max_idle),
@@ -583,6 +576,7 @@ fn group_values(
         added_rate: flow.added_rate(&reading, window),
         delivered_rate: flow.delivered_rate(&reading, window),
         status,
+        named: group.named,
         seldom: seldom_group_values(stream, group, open, lag, at).into(),
     }
 }
@@ -602,6 +596,7 @@ fn seldom_group_values(
         time_to_loss: time_to_loss(stream, group, open, at).map(Millis::from),
         pending_dropped: open.cache.pending_dropped(),
         recreation: open.cache.recreation(),
+        family_ages: None,
     }
 }
 
@@ -689,7 +684,7 @@ fn bounds(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
     Lag::Between { min: (counted + above).max(1).min(max).into(), max }
 }
 
-fn oldest_pending(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Option<OldestPending> {
+fn oldest_pending(group: &GroupInfo, open: &GroupState) -> Option<OldestPending> {
     if group.pending == 0 {
         return Some(OldestPending::Nothing);
     }
@@ -699,8 +694,7 @@ fn oldest_pending(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> Op
         PelHead::Entry(entry) => Some(OldestPending::Entry {
             id: entry.id,
             consumer: open.oldest_consumer.clone(),
-            age: entry.id.age(info.time).map(Age::of),
-            idle: entry.idle_ms.map(Duration::from_millis).map(Age::of),
+            idle: entry.idle_ms.map(|ms| Duration::from_millis(ms).into()),
             deliveries: entry.deliveries,
         }),
     }
@@ -1058,16 +1052,17 @@ mod tests {
             let (mut model, mut watch) = healthy(counters);
             model.add();
             poll(&mut model, &mut watch);
-            let at_first = watch.values().next().unwrap();
+            let ages = |watch: &Watcher| {
+                let view = watch.views().next().unwrap();
+                [view.lag_seconds(), view.last_delivered_id_age(), view.last_delivery_age()]
+            };
+            let at_first = ages(&watch);
             let mut polls = 1;
             while poll(&mut model, &mut watch) == Status::Ok {
                 polls += 1;
-                let values = watch.values().next().unwrap();
                 let waited = Duration::from_millis(POLL_MS) * (polls - 1);
-                let grown = |age: Option<Age>| age.map(|age| Age::of(age.get() + waited));
-                assert_eq!(values.lag_seconds, grown(at_first.lag_seconds), "{counters:?}");
-                assert_eq!(values.last_delivered_id_age, grown(at_first.last_delivered_id_age));
-                assert_eq!(values.last_delivery_age, grown(at_first.last_delivery_age), "{counters:?}");
+                let grown = at_first.map(|age| Some(age? + waited));
+                assert_eq!(ages(&watch), grown, "{counters:?}");
             }
             let status = watch.values().next().unwrap().status.status();
             assert_eq!((status, polls as usize), (Status::Abandoned, POLLS), "{counters:?}");

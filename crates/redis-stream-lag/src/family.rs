@@ -12,7 +12,7 @@ use crate::compact::Count;
 use crate::condition::Status;
 use crate::fold::{sum, sum_of_all, sum_of_known};
 use crate::report::{
-    GroupChangeCounts, GroupFold, GroupReport, GroupValues, GroupView, Report, ReportedStream, SafeTrim,
+    GroupChangeCounts, GroupFold, GroupReport, GroupValues, Report, ReportedStream, SafeTrim,
     SeldomStreamValues, StreamFold, StreamIds, StreamReport, StreamValues,
 };
 use crate::snapshot::{Idmp, RadixTree};
@@ -104,14 +104,15 @@ pub fn of_family(name: &Name, members: &[&ReportedStream]) -> StreamReport {
             groups.entry(&group.name).or_default().push((stream, group));
         }
     }
-    let groups = groups.into_iter().map(|(name, members)| group_of_family(name, &members)).collect();
+    let read_at = members.iter().map(|stream| stream.read_at()).max().unwrap_or_default();
+    let groups = groups.into_iter().map(|(name, members)| group_of_family(name, &members, read_at)).collect();
     let values = (!read.is_empty()).then(|| stream_values(&read, fold));
-    StreamReport::new(name.clone(), values, groups)
+    StreamReport { read_at: read_at.into(), ..StreamReport::new(name.clone(), values, groups) }
 }
 
 /// Returns the report of a family of which a stream cannot be read, with the groups that the configuration names.
 fn unread(name: &Name, members: &[&ReportedStream]) -> StreamReport {
-    let groups = members.iter().flat_map(|stream| &stream.groups).filter(|group| group.named);
+    let groups = members.iter().flat_map(|stream| &stream.groups).filter(|group| group.is_named());
     let names: BTreeSet<_> = groups.map(|group| &group.name).collect();
     let groups = names.into_iter().cloned().map(GroupReport::missing).collect();
     StreamReport { refused: true, ..StreamReport::new(name.clone(), None, groups) }
@@ -177,25 +178,20 @@ fn idmp(members: &[&StreamValues]) -> Option<Idmp> {
     })
 }
 
-fn group_of_family(name: &Name, members: &[Member<'_>]) -> GroupReport {
-    let views = members.iter().filter_map(|(stream, group)| stream.view(group));
-    let read: Vec<_> = views.map(GroupView::to_values).collect();
+fn group_of_family(name: &Name, members: &[Member<'_>], read_at: Duration) -> GroupReport {
+    let read: Vec<_> = members.iter().filter_map(|(stream, group)| stream.view(group)).collect();
     let worst = members.iter().min_by(|(_, one), (_, other)| one.badness().cmp(&other.badness()));
     let mut by_status = [0; Status::ALL.len()];
-    for status in read.iter().flat_map(|values| values.status.iter()) {
+    for status in read.iter().flat_map(|values| values.values().status.iter()) {
         by_status[status as usize] += 1;
     }
     let fold = worst.filter(|_| !read.is_empty()).map(|(worst, _)| {
-        let missing = members.iter().any(|(_, group)| group.named && group.values.is_none());
-        Arc::new(GroupFold { worst: (*worst).clone(), by_status, is_missing: missing })
+        let is_missing = members.iter().any(|(_, group)| group.values.is_none());
+        GroupFold { worst: (*worst).clone(), by_status, is_missing }
     });
-    GroupReport {
-        name: name.clone(),
-        named: members.iter().any(|(_, group)| group.named),
-        values: fold.is_some().then(|| GroupValues::of_family(&read)),
-        consumers: None,
-        fold,
-    }
+    let named = members.iter().any(|(_, group)| group.is_named());
+    let values = fold.is_some().then(|| GroupValues { named, ..GroupValues::of_family(&read, read_at) });
+    GroupReport::new(name.clone(), values).with_fold(fold)
 }
 
 impl FamilyCounters {
@@ -500,11 +496,10 @@ mod tests {
 
     #[test]
     fn groups_of_one_name_are_one_and_the_worst_is_named() {
-        let lagging = |lag| GroupValues { lag: Lag::Exact(lag), ..GroupValues::default() };
+        let lagging = |lag| GroupValues { lag: Lag::Exact(lag), named: true, ..GroupValues::default() };
         let with = |key, lag| {
             let values = Some(lagging(lag));
-            let group = GroupReport { named: true, ..GroupReport::new(Name::from("g"), values) };
-            member(key, 0, vec![group])
+            member(key, 0, vec![GroupReport::new(Name::from("g"), values)])
         };
         let mut refused = member("c", 0, Vec::new());
         let fold = |streams| {
@@ -513,12 +508,12 @@ mod tests {
         };
         let group = fold(vec![with("a", 3), with("b", 7), refused.clone()]);
         let values = group.values.as_ref().expect("the group is there");
-        let worst = group.fold.as_ref().map(|fold| fold.worst.key.to_string());
+        let worst = group.fold().map(|fold| fold.worst.key.to_string());
         assert_eq!((values.lag, worst.as_deref()), (Lag::Exact(10), Some("b")));
 
         // The lag of its group may be any.
         (refused.values, refused.refused) = (None, true);
         let group = fold(vec![with("a", 3), with("b", 7), refused]);
-        assert_eq!((group.named, group.values), (true, None));
+        assert_eq!((group.is_named(), group.values), (true, None));
     }
 }

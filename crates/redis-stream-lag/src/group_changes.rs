@@ -151,7 +151,7 @@ pub(crate) fn was_recreated(
 ) -> bool {
     let Some(values) = &before.values else { return false };
     let was_in_use = values.consumers > 0 || values.messages_pending > 0;
-    let all_before = before.consumers.as_deref().filter(|all| all.len() as u64 == values.consumers);
+    let all_before = before.consumers().filter(|all| all.len() as u64 == values.consumers);
     let has_lost_consumers = match (all_before, consumers) {
         // Entries that XNACK released stay pending without a consumer.
         _ if now.consumers == 0 => now.pending == 0,
@@ -260,10 +260,7 @@ mod tests {
                 consumers: consumers.len() as u64,
                 ..GroupValues::default()
             };
-            GroupReport {
-                consumers: Some(consumers.into()),
-                ..GroupReport::new(Name::from("g"), Some(values))
-            }
+            GroupReport::new(Name::from("g"), Some(values)).with_consumers(Some(consumers))
         };
         for (consumers_before, position, consumers, entries_read, max_deleted, expected, case) in [
             (&["c"][..], 0, &[][..], None, 0, true, "created again at 0"),

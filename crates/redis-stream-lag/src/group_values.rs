@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::compact::{ConstDefault, Count, Micros, Millis, MostlyDefault, SmallCount, millis};
+use crate::compact::{ConstDefault, Count, Micros, Millis, Millis48, MostlyDefault, SmallCount, millis};
 use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage};
 use crate::fold::{largest, longest, longest_of_all, sum, sum_of_all, sum_of_known};
 use crate::question::{FATAL_DELIVERIES, is_fatal};
@@ -40,8 +40,6 @@ pub struct GroupValues {
     pub lag_seconds: Option<Age>,
     /// The ID up to which entries were delivered to the group. Source: XINFO GROUPS last-delivered-id.
     pub last_delivered_id: StreamId,
-    /// Age of last-delivered-id, by the server's clock. `None` if the ID is not a timestamp, such as `0-0`.
-    pub last_delivered_id_age: Option<Age>,
     /// Time since a reading in which last-delivered-id had advanced, by the server's clock. `None` until one was seen.
     pub last_delivery_age: Option<Age>,
     /// The server's own counter. Source: XINFO GROUPS entries-read. `None` before server 7.0, usually on replicas
@@ -89,6 +87,8 @@ pub struct GroupValues {
     pub delivered_rate: Option<EntryRate>,
     /// The group's conditions over the [window](crate::snapshot::StreamReading::window).
     pub status: GroupStatus,
+    /// True if the caller asked for this group by name; false if it was found by a pattern.
+    pub named: bool,
     /// The values that most groups lack.
     pub seldom: MostlyDefault<SeldomGroupValues>,
 }
@@ -112,6 +112,17 @@ pub struct SeldomGroupValues {
     pub pending_dropped: u64,
     /// The last time that the group was seen to have been destroyed and created again.
     pub recreation: Option<Recreation>,
+    /// Ages by IDs, if these are the values of a group of a family. Those of one group follow from its IDs.
+    pub family_ages: Option<FamilyAges>,
+}
+
+/// Ages by the IDs of the groups of a family: the largest of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilyAges {
+    /// See [`GroupView::last_delivered_id_age`].
+    pub last_delivered_id: Option<Age>,
+    /// See [`GroupView::oldest_pending_age`]. Zero if nothing is pending.
+    pub oldest_pending: Option<Age>,
 }
 
 impl ConstDefault for SeldomGroupValues {
@@ -121,6 +132,7 @@ impl ConstDefault for SeldomGroupValues {
         time_to_loss: None,
         pending_dropped: 0,
         recreation: None,
+        family_ages: None,
     };
 }
 
@@ -134,22 +146,18 @@ impl GroupValues {
     }
 
     /// Returns the values of a family's group, from those of each stream.
-    pub(crate) fn of_family(members: &[Self]) -> Self {
+    pub(crate) fn of_family(members: &[GroupView<'_>], read_at: Duration) -> Self {
         let silent = || members.iter().map(|values| values.silent_consumers);
         let short = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         Self {
             lag: lag(members),
-            lag_seconds: longest(members.iter().map(|values| Some(values.lag_seconds?.get()))).map(Age::of),
+            lag_seconds: longest(members.iter().map(GroupView::lag_seconds)).map(Age::of),
             last_delivered_id: members
                 .iter()
                 .map(|values| values.last_delivered_id)
                 .min()
                 .unwrap_or_default(),
-            last_delivered_id_age: longest(
-                members.iter().map(|values| Some(values.last_delivered_id_age?.get())),
-            )
-            .map(Age::of),
-            last_delivery_age: members.iter().filter_map(|values| values.last_delivery_age).min(),
+            last_delivery_age: members.iter().filter_map(GroupView::last_delivery_age).min().map(Age::of),
             entries_read: sum_of_all(members.iter().map(|values| values.entries_read)).map(Count::from),
             messages_pending: sum(members.iter().map(|values| values.messages_pending)),
             messages_released: sum_of_all(members.iter().map(|values| values.messages_released))
@@ -157,7 +165,7 @@ impl GroupValues {
             oldest_pending: oldest_pending(members),
             pending_orphaned: sum_of_all(members.iter().map(|values| values.pending_orphaned))
                 .map(Count::from),
-            pending_census: census(members),
+            pending_census: census(members, read_at),
             consumers: sum(members.iter().map(|values| values.consumers)),
             consumers_growth: sum_of_known(members.iter().map(|values| values.consumers_growth.get())).into(),
             silent_consumers: sum_of_all(silent().map(|silent| Some(silent?.idle())))
@@ -172,6 +180,7 @@ impl GroupValues {
             added_rate: rate(members.iter().map(|values| values.added_rate)),
             delivered_rate: rate(members.iter().map(|values| values.delivered_rate)),
             status: status(members),
+            named: members.iter().any(|values| values.named),
             seldom: SeldomGroupValues::of_family(members).into(),
         }
     }
@@ -182,7 +191,6 @@ impl GroupValues {
             lag,
             lag_seconds,
             last_delivered_id,
-            last_delivered_id_age,
             last_delivery_age,
             entries_read,
             messages_pending,
@@ -200,11 +208,12 @@ impl GroupValues {
             added_rate,
             delivered_rate,
             status,
+            named,
             seldom,
         } = self;
         // Of a group without lag, no entry waits at any time.
         let have_ages_grown = (lag.max() == 0 || readings.has_grown(before.lag_seconds, *lag_seconds, EXACT))
-            && readings.has_grown(before.last_delivered_id_age, *last_delivered_id_age, EXACT)
+            && readings.has_id_grown(before.last_delivered_id, *last_delivered_id)
             && readings.has_grown(before.last_delivery_age, *last_delivery_age, POLL_TOLERANCE)
             && is_oldest_unchanged(before.oldest_pending.as_ref(), oldest_pending.as_ref(), readings)
             && is_census_unchanged(before.pending_census.as_ref(), pending_census.as_ref(), readings)
@@ -218,24 +227,32 @@ impl GroupValues {
             && (*entries_lost, *entries_delivered) == (before.entries_lost, before.entries_delivered)
             && (*entries_acknowledged, *drain_time) == (before.entries_acknowledged, before.drain_time)
             && (*added_rate, *delivered_rate) == (before.added_rate, before.delivered_rate)
-            && *seldom == before.seldom
+            && (*named, seldom) == (before.named, &before.seldom)
     }
 }
 
 impl SeldomGroupValues {
-    fn of_family(members: &[GroupValues]) -> Self {
-        let members = || members.iter().map(|values| &*values.seldom);
+    fn of_family(views: &[GroupView<'_>]) -> Self {
+        let members = || views.iter().map(|values| &*values.seldom);
+        let oldest_pending = views.iter().map(|values| match values.oldest_pending {
+            Some(OldestPending::Nothing) => Some(Duration::ZERO),
+            Some(OldestPending::Entry { .. }) | None => values.oldest_pending_age(),
+        });
         Self {
             loss_estimate: largest(members().map(|values| values.loss_estimate), LossEstimate::ratio),
             retention_used: largest(members().map(|values| values.retention_used), Retention::ratio),
             time_to_loss: members().filter_map(|values| values.time_to_loss).min(),
             pending_dropped: sum(members().map(|values| values.pending_dropped)),
             recreation: None,
+            family_ages: Some(FamilyAges {
+                last_delivered_id: longest(views.iter().map(GroupView::last_delivered_id_age)).map(Age::of),
+                oldest_pending: longest(oldest_pending).map(Age::of),
+            }),
         }
     }
 }
 
-fn lag(members: &[GroupValues]) -> Lag {
+fn lag(members: &[GroupView<'_>]) -> Lag {
     let min = sum(members.iter().map(|values| values.lag.min()));
     match sum_of_all(members.iter().map(|values| values.lag.exact())) {
         Some(lag) => Lag::Exact(lag),
@@ -244,10 +261,12 @@ fn lag(members: &[GroupValues]) -> Lag {
 }
 
 /// Returns the largest of each value of the oldest pending entries.
-fn oldest_pending(members: &[GroupValues]) -> Option<OldestPending> {
-    let spans = |read: fn(&OldestPending) -> Option<Duration>| {
-        longest(members.iter().map(|values| values.oldest_pending.as_ref().and_then(read))).map(Age::of)
-    };
+fn oldest_pending(members: &[GroupView<'_>]) -> Option<OldestPending> {
+    let idle = members.iter().map(|values| match &values.oldest_pending {
+        Some(OldestPending::Nothing) => Some(Duration::ZERO),
+        Some(OldestPending::Entry { idle, .. }) => idle.map(|idle| values.age(idle)),
+        None => None,
+    });
     let entries = members.iter().filter_map(|values| match &values.oldest_pending {
         Some(OldestPending::Entry { id, deliveries, .. }) => Some((*id, *deliveries)),
         Some(OldestPending::Nothing) | None => None,
@@ -260,23 +279,15 @@ fn oldest_pending(members: &[GroupValues]) -> Option<OldestPending> {
     Some(OldestPending::Entry {
         id,
         consumer: None,
-        age: spans(|oldest| match oldest {
-            OldestPending::Nothing => Some(Duration::ZERO),
-            OldestPending::Entry { age, .. } => Some((*age)?.get()),
-        }),
-        idle: spans(|oldest| match oldest {
-            OldestPending::Nothing => Some(Duration::ZERO),
-            OldestPending::Entry { idle, .. } => Some((*idle)?.get()),
-        }),
+        idle: longest(idle).map(Millis48::from),
         deliveries: deliveries.filter(|deliveries| !is_fatal(*deliveries)).max().unwrap_or(FATAL_DELIVERIES),
     })
 }
 
 /// Returns the sums of all censuses, without their lists. `None` until there is one for each stream with pending entries.
-fn census(members: &[GroupValues]) -> Option<PendingCensusReading> {
+fn census(members: &[GroupView<'_>], read_at: Duration) -> Option<PendingCensusReading> {
     let pending = members.iter().filter(|values| values.messages_pending > 0);
-    let shown: Vec<_> =
-        pending.map(|values| GroupView::from(values).pending_census()).collect::<Option<_>>()?;
+    let shown: Vec<_> = pending.map(GroupView::pending_census).collect::<Option<_>>()?;
     let age = shown.iter().map(|shown| shown.age).max()?;
     let censuses = shown.iter().map(|shown| shown.census);
     let nothing_pending = members.iter().find(|values| values.messages_pending == 0).map(|_| Duration::ZERO);
@@ -287,14 +298,15 @@ fn census(members: &[GroupValues]) -> Option<PendingCensusReading> {
         trimmed: sum(censuses.clone().map(|census| census.trimmed)),
         max_deliveries: censuses.filter_map(|census| census.max_deliveries).max(),
         max_idle: shown.iter().filter_map(|shown| shown.max_idle()).chain(nothing_pending).max(),
+        ended: read_at.saturating_sub(age),
         ..PendingCensus::default()
     };
-    Some(PendingCensusReading { census: Arc::new(census), age: Age::of(age), unchanged_until: None })
+    Some(PendingCensusReading { census: Arc::new(census), unchanged_until: None })
 }
 
 /// Returns the status of a family's group: a condition holds if it does in any stream.
-fn status(members: &[GroupValues]) -> GroupStatus {
-    let statuses = || members.iter().map(|values| &values.status);
+fn status(members: &[GroupView<'_>]) -> GroupStatus {
+    let statuses = || members.iter().map(|values| values.status());
     let conditions: ConditionSet = statuses().flat_map(|status| status.conditions.iter()).collect();
     let partial = statuses().filter_map(|status| match status.coverage {
         HistoryCoverage::Complete => None,
@@ -336,6 +348,11 @@ pub(crate) enum ButFor {
 }
 
 impl Readings {
+    /// Returns true if the ages by two IDs, as of the readings, differ by the time between them or are not known in both.
+    fn has_id_grown(self, before: StreamId, now: StreamId) -> bool {
+        self.has_grown(before.age(self.before), now.age(self.now), EXACT)
+    }
+
     /// Returns true if an age has grown by the time between the readings, or is not known in both.
     pub(crate) fn has_grown(
         self,
@@ -362,14 +379,13 @@ fn is_oldest_unchanged(
             Some(OldestPending::Entry {
                 id: id_before,
                 consumer: consumer_before,
-                age: age_before,
                 idle: idle_before,
                 deliveries: deliveries_before,
             }),
-            Some(OldestPending::Entry { id, consumer, age, idle, deliveries }),
+            Some(OldestPending::Entry { id, consumer, idle, deliveries }),
         ) => {
             (id, consumer, deliveries) == (id_before, consumer_before, deliveries_before)
-                && readings.has_grown(*age_before, *age, EXACT)
+                && readings.has_id_grown(*id_before, *id)
                 && readings.has_grown(*idle_before, *idle, TOLERANCE)
         }
         (before, now) => before == now,
@@ -386,17 +402,10 @@ fn is_census_unchanged(
     }
     let (Some(before), Some(now)) = (before, now) else { return before == now };
     let until = [before, now].map(|census| census.unchanged_until.map(Micros::get));
-    // The list was unchanged until each of the readings.
+    // The list was unchanged until each of the readings, or until the same time before both.
     let is_current = until == [Some(readings.before), Some(readings.now)];
-    let is_as_old = match is_current {
-        true => before.age == now.age,
-        false => {
-            until[0] == until[1]
-                && until[0] != Some(readings.before)
-                && readings.has_grown(Some(before.age), Some(now.age), TOLERANCE)
-        }
-    };
-    is_as_old && before.census == now.census
+    let is_past = until[0] == until[1] && until[0] != Some(readings.before);
+    (is_current || is_past) && before.census == now.census
 }
 
 fn is_status_unchanged(before: &GroupStatus, now: &GroupStatus, readings: Readings) -> bool {
@@ -449,6 +458,12 @@ pub struct GroupView<'a> {
 }
 
 impl<'a> GroupView<'a> {
+    /// Returns values that were just derived from a reading at this time, by the server's clock.
+    #[must_use]
+    pub fn at(values: &'a GroupValues, read_at: Duration) -> Self {
+        Self::later(values, read_at, Duration::ZERO)
+    }
+
     /// Returns values that were derived from an earlier reading, as of the last one.
     pub(crate) fn later(values: &'a GroupValues, read_at: Duration, unchanged_for: Duration) -> Self {
         Self { values, read_at, unchanged_for, first_entry: None }
@@ -467,8 +482,8 @@ impl<'a> GroupView<'a> {
 
     /// Returns an age as of the last reading.
     #[must_use]
-    pub fn age(&self, age: Age) -> Duration {
-        age.get().saturating_add(self.unchanged_for)
+    pub fn age(&self, age: impl Into<Duration>) -> Duration {
+        age.into().saturating_add(self.unchanged_for)
     }
 
     /// Returns the age of the oldest undelivered entry: see [`GroupValues::lag_seconds`].
@@ -479,10 +494,29 @@ impl<'a> GroupView<'a> {
         Some(if self.values.lag.max() == 0 { age.get() } else { self.age(age) })
     }
 
-    /// Returns the age of last-delivered-id: see [`GroupValues::last_delivered_id_age`].
+    /// Returns the age of last-delivered-id, by the server's clock. `None` if the ID is not a timestamp, such as `0-0`.
     #[must_use]
     pub fn last_delivered_id_age(&self) -> Option<Duration> {
-        self.values.last_delivered_id_age.map(|age| self.age(age))
+        match self.values.seldom.family_ages {
+            Some(ages) => Some(self.age(ages.last_delivered_id?)),
+            None => self.age_of(self.values.last_delivered_id),
+        }
+    }
+
+    /// Returns the time since the oldest pending entry was added, by its ID. `None` if the ID is not a timestamp, and if
+    /// there is none or it is not known.
+    #[must_use]
+    pub fn oldest_pending_age(&self) -> Option<Duration> {
+        let Some(OldestPending::Entry { id, .. }) = self.values.oldest_pending else { return None };
+        match self.values.seldom.family_ages {
+            Some(ages) => Some(self.age(ages.oldest_pending?)),
+            None => self.age_of(id),
+        }
+    }
+
+    /// Returns the age of an ID. It was a timestamp in the reading that the values were derived from, or is none.
+    fn age_of(&self, id: StreamId) -> Option<Duration> {
+        id.age(self.read_at).map(|age| self.age(age))
     }
 
     /// Returns the time since the last delivery that was seen: see [`GroupValues::last_delivery_age`].
@@ -494,14 +528,15 @@ impl<'a> GroupView<'a> {
     /// Returns the last census of the pending entries: see [`GroupValues::pending_census`].
     #[must_use]
     pub fn pending_census(&self) -> Option<CensusView<'a>> {
-        let PendingCensusReading { census, age, unchanged_until } = self.values.pending_census.as_ref()?;
+        let PendingCensusReading { census, unchanged_until } = self.values.pending_census.as_ref()?;
         // As long as the stream does not change, its lists of pending entries do not either.
         let unchanged_until = unchanged_until.map(Micros::get);
         let is_unchanged = unchanged_until == Some(self.read_at);
         let grown = if is_unchanged { Duration::ZERO } else { self.unchanged_for };
+        let known_until = unchanged_until.unwrap_or(census.ended);
         Some(CensusView {
             census,
-            age: age.get().saturating_add(grown),
+            age: self.read_at.saturating_sub(known_until).saturating_add(grown),
             unchanged_until: unchanged_until.map(|until| until + (self.unchanged_for - grown)),
         })
     }
@@ -518,32 +553,37 @@ impl<'a> GroupView<'a> {
         self.values.status.unknown_for(self.unchanged_for)
     }
 
-    /// Returns a copy of the values whose ages are as of the last reading.
+    /// Returns the status, with the time that is left until there is enough history.
+    fn status(&self) -> GroupStatus {
+        let mut status = self.values.status;
+        if let HistoryCoverage::Partial { remaining: Some(remaining) } = &mut status.coverage {
+            *remaining = remaining.get().saturating_sub(self.unchanged_for).into();
+        }
+        status
+    }
+
+    /// Returns a copy of the values whose ages are as of the last reading, but for those by IDs.
+    #[cfg(test)]
     pub(crate) fn to_values(self) -> GroupValues {
-        let grown = |age: Option<Age>| age.map(|age| Age::of(self.age(age)));
         let mut values = self.values.clone();
         values.lag_seconds = self.lag_seconds().map(Age::of);
-        values.last_delivered_id_age = grown(values.last_delivered_id_age);
-        values.last_delivery_age = grown(values.last_delivery_age);
-        if let Some(OldestPending::Entry { age, idle, .. }) = &mut values.oldest_pending {
-            (*age, *idle) = (grown(*age), grown(*idle));
+        values.last_delivery_age = self.last_delivery_age().map(Age::of);
+        if let Some(OldestPending::Entry { idle, .. }) = &mut values.oldest_pending {
+            *idle = idle.map(|idle| self.age(idle).into());
         }
         values.pending_census = self.pending_census().map(|shown| PendingCensusReading {
             census: Arc::clone(shown.census),
-            age: Age::of(shown.age),
             unchanged_until: shown.unchanged_until.map(Micros::from),
         });
-        if let HistoryCoverage::Partial { remaining: Some(remaining) } = &mut values.status.coverage {
-            *remaining = remaining.get().saturating_sub(self.unchanged_for).into();
-        }
+        values.status = self.status();
         values
     }
 }
 
 impl<'a> From<&'a GroupValues> for GroupView<'a> {
-    /// Returns values that were just derived.
+    /// Returns values that were just derived. No ID is a timestamp, since the time of the reading is not known.
     fn from(values: &'a GroupValues) -> Self {
-        Self::later(values, Duration::ZERO, Duration::ZERO)
+        Self::at(values, Duration::ZERO)
     }
 }
 
@@ -747,10 +787,9 @@ pub enum OldestPending {
         id: StreamId,
         /// Name of its consumer; `None` if it was released by XNACK, and if the name is empty.
         consumer: Option<Name>,
-        /// Time since the entry was added, by its ID; `None` if the ID is not a timestamp.
-        age: Option<Age>,
-        /// Time since it was last delivered; `None` if it was released by XNACK and belongs to no consumer.
-        idle: Option<Age>,
+        /// Time from when it was last delivered to the reading; `None` if it was released by XNACK and belongs to no
+        /// consumer.
+        idle: Option<Millis48>,
         /// Number of deliveries, or [`FATAL_DELIVERIES`].
         deliveries: u64,
     },
@@ -777,6 +816,8 @@ pub struct PendingCensus {
     /// Time of the delivery that is the longest ago, by the server's clock, since the Unix epoch. `None` as for
     /// `max_idle`.
     pub oldest_delivery: Option<Duration>,
+    /// Time at which the pass ended, by the server's clock, since the Unix epoch.
+    pub ended: Duration,
     /// The entries that were delivered most often, five at most, and those that were not delivered for the longest time,
     /// five at most. In the order of the number of deliveries, the largest first.
     pub worst: Vec<PendingReport>,
@@ -828,8 +869,6 @@ pub struct ConsumerCensus {
 pub struct PendingCensusReading {
     /// Its result.
     pub census: Arc<PendingCensus>,
-    /// Time since it ended, or since the list was last known to be as it was read, by the server's clock.
-    pub age: Age,
     /// Time until which the list is known to be as it was read, by the server's clock, since the Unix epoch. `None` if it
     /// may have changed since.
     pub unchanged_until: Option<Micros>,
@@ -840,7 +879,7 @@ pub struct PendingCensusReading {
 pub struct CensusView<'a> {
     /// Its result.
     pub census: &'a Arc<PendingCensus>,
-    /// See [`PendingCensusReading::age`].
+    /// Time since it ended, or since the list was last known to be as it was read, by the server's clock.
     pub age: Duration,
     /// See [`PendingCensusReading::unchanged_until`].
     pub unchanged_until: Option<Duration>,
@@ -911,10 +950,10 @@ mod random {
     use super::{
         Age, Arc, ConditionSet, Count, Duration, EntryRate, FATAL_DELIVERIES, GroupStatus, GroupValues,
         HistoryCoverage, Lag, LossEstimate, OldestPending, PendingCensus, PendingCensusReading, Retention,
-        SeldomGroupValues, SilentConsumers, StreamId,
+        SeldomGroupValues, SilentConsumers,
     };
     use crate::condition::Status;
-    use crate::random::{count, maybe, maybe_count, maybe_span, span};
+    use crate::random::{READ_AT, count, id, maybe, maybe_count, maybe_span, span};
 
     fn status(rng: &mut Rng) -> GroupStatus {
         let held = Status::ALL.into_iter().filter(|_| rng.u8(0..8) == 0).collect::<ConditionSet>();
@@ -927,10 +966,9 @@ mod random {
 
     fn oldest_pending(rng: &mut Rng) -> Option<OldestPending> {
         let entry = OldestPending::Entry {
-            id: StreamId::new(count(rng), 0),
+            id: id(rng),
             consumer: None,
-            age: maybe_span(rng).map(Age::of),
-            idle: maybe_span(rng).map(Age::of),
+            idle: maybe_span(rng).map(Into::into),
             deliveries: if rng.u8(0..4) == 0 { FATAL_DELIVERIES } else { 1 + count(rng) },
         };
         match rng.u8(0..3) {
@@ -947,12 +985,12 @@ mod random {
             failed: rng.u64(0..2),
             max_deliveries: maybe_count(rng),
             max_idle: maybe_span(rng),
-            oldest_delivery: maybe_span(rng),
+            oldest_delivery: maybe_span(rng).map(|span| READ_AT - span),
+            ended: READ_AT - span(rng),
             ..PendingCensus::default()
         };
-        let unchanged_until = maybe_span(rng).map(Into::into);
-        let reading =
-            PendingCensusReading { census: Arc::new(census), age: Age::of(span(rng)), unchanged_until };
+        let unchanged_until = maybe_span(rng).map(|span| (READ_AT - span).into());
+        let reading = PendingCensusReading { census: Arc::new(census), unchanged_until };
         maybe(rng, reading)
     }
 
@@ -975,8 +1013,7 @@ mod random {
                     Lag::Between { min: min.into(), max: min + more }
                 },
                 lag_seconds: maybe_span(rng).map(Age::of),
-                last_delivered_id: StreamId::new(count(rng), 0),
-                last_delivered_id_age: maybe_span(rng).map(Age::of),
+                last_delivered_id: id(rng),
                 last_delivery_age: maybe_span(rng).map(Age::of),
                 entries_read: maybe_count(rng).map(Count::from),
                 messages_pending: rng.u64(0..2),
@@ -994,12 +1031,13 @@ mod random {
                 added_rate: rate(rng),
                 delivered_rate: rate(rng),
                 status: status(rng),
+                named: rng.bool(),
                 seldom: SeldomGroupValues {
                     loss_estimate: maybe(rng, loss),
                     retention_used: maybe(rng, retention),
                     time_to_loss: maybe_span(rng).map(Into::into),
                     pending_dropped: rng.u64(0..2),
-                    recreation: None,
+                    ..SeldomGroupValues::default()
                 }
                 .into(),
             }

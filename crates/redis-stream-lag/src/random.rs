@@ -4,6 +4,17 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use redis_stream_core::id::StreamId;
+
+/// Time of the reading that they are of, since the Unix epoch.
+pub(crate) const READ_AT: Duration = Duration::from_secs(1_700_000_000);
+
+/// Returns an ID some seconds before the reading, or one that is no time.
+pub(crate) fn id(rng: &mut Rng) -> StreamId {
+    let ms = maybe_span(rng).map(|span| crate::compact::millis(READ_AT - span));
+    StreamId::new(ms.unwrap_or_else(|| count(rng)), 0)
+}
+
 pub(crate) fn maybe<T>(rng: &mut Rng, value: T) -> Option<T> {
     (rng.u8(0..4) > 0).then_some(value)
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::compact::{ConstDefault, Count, EntryId, Micros, MostlyDefault, SmallCount, millis};
 pub use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage, Status};
 pub use crate::group_values::{
-    Age, CensusView, ConsumerCensus, EntryRate, GroupValues, GroupView, Lag, LossEstimate, NewPosition,
-    OldestPending, PendingCensus, PendingCensusReading, PendingReport, Recreation, Retention,
+    Age, CensusView, ConsumerCensus, EntryRate, FamilyAges, GroupValues, GroupView, Lag, LossEstimate,
+    NewPosition, OldestPending, PendingCensus, PendingCensusReading, PendingReport, Recreation, Retention,
     SeldomGroupValues, SilentConsumers,
 };
 use crate::snapshot::{Idmp, RadixTree};
@@ -107,7 +107,6 @@ impl ReportedStream {
     }
 
     /// Returns the time of the last reading, by the server's clock, since the Unix epoch.
-    #[cfg(test)]
     pub(crate) fn read_at(&self) -> Duration {
         self.report.read_at.get().saturating_add(self.unchanged_for.get())
     }
@@ -143,7 +142,7 @@ impl ReportedStream {
     #[must_use]
     pub fn unread(&self) -> Self {
         let StreamReport { key, family, groups, .. } = &*self.report;
-        let named = groups.iter().filter(|group| group.named);
+        let named = groups.iter().filter(|group| group.is_named());
         let groups = named.map(|group| GroupReport::missing(group.name.clone()));
         let report = StreamReport::new(key.clone(), None, groups.collect());
         StreamReport { family: family.clone(), refused: true, ..report }.into()
@@ -154,7 +153,7 @@ impl ReportedStream {
     pub fn view<'a>(&self, group: &'a GroupReport) -> Option<GroupView<'a>> {
         let values = group.values.as_ref()?;
         // The first entries of the streams of a family are not those of one stream.
-        let stream = self.report.values.as_ref().filter(|_| group.fold.is_none());
+        let stream = self.report.values.as_ref().filter(|_| group.fold().is_none());
         let first_entry = stream.and_then(|stream| stream.ids.first.get());
         let view = GroupView::later(values, self.report.read_at.get(), self.unchanged_for.get());
         Some(view.with_first_entry(first_entry))
@@ -167,7 +166,7 @@ impl ReportedStream {
         group: &'a GroupReport,
     ) -> Option<impl Iterator<Item = ConsumerView<'a>> + use<'a>> {
         let unchanged_for = self.unchanged_for.get();
-        let consumers = group.consumers.as_ref()?.iter();
+        let consumers = group.consumers()?.iter();
         Some(consumers.map(move |consumer| ConsumerView { consumer, unchanged_for }))
     }
 
@@ -420,15 +419,17 @@ pub struct StreamIds {
 pub struct GroupReport {
     /// Name of the group.
     pub name: Name,
-    /// True if the caller asked for this group by name; false if it was found by a pattern.
-    pub named: bool,
     /// The group's values; `None` if the stream does not have this group.
     pub values: Option<GroupValues>,
-    /// The group's consumers, sorted by name; `None` if they were not requested, the request failed, or there are more
-    /// than the [limit](crate::snapshot::ConsumerLimit).
-    pub consumers: Option<Box<[ConsumerReport]>>,
-    /// The groups that it stands for, if it is one of a [family](crate::family).
-    pub fold: Option<Arc<GroupFold>>,
+    members: GroupMembers,
+}
+
+/// The members of a group. The variants share 16 bytes: a family has no consumers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum GroupMembers {
+    Consumers(Box<[ConsumerReport]>),
+    /// `None` if nothing is known of the consumers of a group that is not one of a family.
+    Family(Option<Arc<GroupFold>>),
 }
 
 /// The groups of one name in the streams of a family.
@@ -447,16 +448,54 @@ pub struct GroupFold {
 pub type Badness = (Status, Reverse<(u64, u64, u64)>);
 
 impl GroupReport {
-    /// Returns a group that was found by a pattern, without its consumers.
+    /// Returns a group without its consumers.
     #[must_use]
     pub const fn new(name: Name, values: Option<GroupValues>) -> Self {
-        Self { name, named: false, values, consumers: None, fold: None }
+        Self { name, values, members: GroupMembers::Family(None) }
     }
 
     /// Returns a group that the configuration names, and of which nothing is known.
     #[must_use]
     pub const fn missing(name: Name) -> Self {
-        Self { name, named: true, values: None, consumers: None, fold: None }
+        Self::new(name, None)
+    }
+
+    /// Adds the consumers, sorted by name, if they are known.
+    #[must_use]
+    pub fn with_consumers(self, consumers: Option<Vec<ConsumerReport>>) -> Self {
+        let members = consumers.map_or(GroupMembers::Family(None), |all| GroupMembers::Consumers(all.into()));
+        Self { members, ..self }
+    }
+
+    /// Adds the groups of a family that it stands for.
+    pub(crate) fn with_fold(self, fold: Option<GroupFold>) -> Self {
+        Self { members: GroupMembers::Family(fold.map(Arc::new)), ..self }
+    }
+
+    /// Returns true if the caller asked for this group by name; false if it was found by a pattern, as a group that the
+    /// stream does not have cannot be.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.values.as_ref().is_none_or(|values| values.named)
+    }
+
+    /// Returns the group's consumers, sorted by name; `None` if they were not requested, the request failed, or there are
+    /// more than the [limit](crate::snapshot::ConsumerLimit), and of a family.
+    #[must_use]
+    pub fn consumers(&self) -> Option<&[ConsumerReport]> {
+        match &self.members {
+            GroupMembers::Consumers(consumers) => Some(consumers),
+            GroupMembers::Family(_) => None,
+        }
+    }
+
+    /// Returns the groups that it stands for, if it is one of a [family](crate::family).
+    #[must_use]
+    pub fn fold(&self) -> Option<&GroupFold> {
+        match &self.members {
+            GroupMembers::Family(fold) => fold.as_deref(),
+            GroupMembers::Consumers(_) => None,
+        }
     }
 
     /// Returns a key that sorts the worst group to the front. `None` is before all others: the group is missing.

@@ -37,18 +37,17 @@ impl StreamReport {
 
 impl GroupReport {
     fn is_unchanged_since(&self, before: &Self, readings: Readings) -> bool {
-        let Self { name, named, values, consumers, fold } = self;
-        let are_values_unchanged = match (&before.values, values) {
+        let are_values_unchanged = match (&before.values, &self.values) {
             (Some(before), Some(now)) => now.is_unchanged_since(before, readings),
             (before, now) => before == now,
         };
-        let are_consumers_unchanged = || match (&before.consumers, consumers) {
+        let are_consumers_unchanged = || match (before.consumers(), self.consumers()) {
             (Some(before), Some(now)) => {
                 all(before, now, |before, now| now.is_unchanged_since(before, readings))
             }
             (before, now) => before == now,
         };
-        (name, named, fold) == (&before.name, &before.named, &before.fold)
+        (&self.name, self.fold()) == (&before.name, before.fold())
             && are_values_unchanged
             && are_consumers_unchanged()
     }
@@ -65,13 +64,14 @@ impl ConsumerReport {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::report::Age;
     use crate::report::{
-        EntryRate, GroupStatus, GroupValues, HistoryCoverage, Lag, OldestPending, PendingCensusReading,
-        ReportedStream, Status, StreamValues,
+        EntryRate, GroupStatus, GroupValues, HistoryCoverage, Lag, OldestPending, PendingCensus,
+        PendingCensusReading, ReportedStream, Status, StreamValues,
     };
     use redis_stream_core::id::StreamId;
     use redis_stream_core::name::Name;
@@ -86,25 +86,27 @@ mod tests {
         Some(Age::of(s(seconds)))
     }
 
+    fn census_of(ended: Duration) -> Arc<PendingCensus> {
+        Arc::new(PendingCensus { ended, ..PendingCensus::default() })
+    }
+
     /// The values of a group that are `time` older.
     fn values(time: u64) -> GroupValues {
         let coverage = HistoryCoverage::Partial { remaining: Some(s(60 - time).into()) };
-        let (id, consumer) = (StreamId::new(7, 0), Some(Name::from("c")));
+        let (id, consumer) = (StreamId::new(1_699_999_960_000, 0), Some(Name::from("c")));
         GroupValues {
             lag: Lag::Exact(5),
             lag_seconds: age(10 + time),
-            last_delivered_id_age: age(20 + time),
+            last_delivered_id: StreamId::new(1_699_999_980_000, 0),
             last_delivery_age: age(30 + time),
             oldest_pending: Some(OldestPending::Entry {
                 id,
                 consumer,
-                age: age(40 + time),
-                idle: age(50 + time),
+                idle: Some(s(50 + time).into()),
                 deliveries: 1,
             }),
             pending_census: Some(PendingCensusReading {
-                census: std::sync::Arc::default(),
-                age: Age::of(s(70 + time)),
+                census: census_of(READ_AT - s(70)),
                 unchanged_until: None,
             }),
             added_rate: Some(EntryRate::new(0, s(30 + time))),
@@ -115,8 +117,8 @@ mod tests {
 
     fn stream(time: u64, values: GroupValues, idle: u64) -> StreamReport {
         let consumer = ConsumerReport::new(Name::from("c"), 1, s(idle), None);
-        let (name, values, consumers) = (Name::from("g"), Some(values), Some([consumer].into()));
-        let groups = vec![GroupReport { consumers, ..GroupReport::new(name, values) }];
+        let group = GroupReport::new(Name::from("g"), Some(values)).with_consumers(Some(vec![consumer]));
+        let groups = vec![group];
         let report = StreamReport::new(Name::from("s"), Some(StreamValues::default()), groups);
         StreamReport { read_at: (READ_AT + s(time)).into(), ..report }
     }
@@ -141,11 +143,7 @@ mod tests {
     fn a_list_of_pending_entries_that_does_not_change_is_known_until_now() {
         let read = |time: u64| {
             let unchanged_until = Some((READ_AT + s(time)).into());
-            let census = PendingCensusReading {
-                census: std::sync::Arc::default(),
-                age: Age::of(s(0)),
-                unchanged_until,
-            };
+            let census = PendingCensusReading { census: census_of(READ_AT), unchanged_until };
             stream(time, GroupValues { pending_census: Some(census), ..values(time) }, 3 + time)
         };
         let before = ReportedStream::from(read(0));
@@ -156,7 +154,7 @@ mod tests {
         // From here on it is not known to be unchanged.
         let mut later = read(7);
         let shown = later.groups[0].values.as_mut().unwrap().pending_census.as_mut().unwrap();
-        (shown.age, shown.unchanged_until) = (Age::of(s(7)), Some(READ_AT.into()));
+        shown.unchanged_until = Some(READ_AT.into());
         assert!(!later.is_unchanged_since(&before));
     }
 
@@ -166,7 +164,7 @@ mod tests {
         let changes: [(&str, Change); 14] = [
             ("lag", |values| values.lag = Lag::Exact(6)),
             ("an age that stood still", |values| values.lag_seconds = age(10)),
-            ("an age that is not known any more", |values| values.last_delivered_id_age = None),
+            ("an ID that is no time", |values| values.last_delivered_id = StreamId::new(7, 0)),
             ("a delivery", |values| values.last_delivery_age = age(0)),
             ("the position", |values| values.last_delivered_id = StreamId::new(1, 1)),
             ("pending", |values| values.messages_pending += 1),
@@ -179,9 +177,9 @@ mod tests {
             }),
             ("a claim", |values| {
                 let Some(OldestPending::Entry { idle, .. }) = &mut values.oldest_pending else { return };
-                *idle = age(0);
+                *idle = Some(s(0).into());
             }),
-            ("a census", |values| values.pending_census.as_mut().unwrap().age = Age::of(s(0))),
+            ("a census", |values| values.pending_census.as_mut().unwrap().census = census_of(READ_AT)),
             ("a loss", |values| values.entries_lost = Some(1.into())),
             ("a rate", |values| values.added_rate = Some(EntryRate::new(1, s(30)))),
             ("a condition", |values| values.status.conditions = [Status::Stuck].into_iter().collect()),

@@ -30,7 +30,7 @@ impl LastEntry {
     pub(super) fn of(report: Option<&Report>, values: GroupView<'_>, consumers: &[ConsumerView<'_>]) -> Self {
         let streams = report.into_iter().flat_map(|report| &report.streams);
         let mut all =
-            streams.flat_map(|stream| &stream.groups).flat_map(|group| group.consumers.iter().flatten());
+            streams.flat_map(|stream| &stream.groups).flat_map(|group| group.consumers().unwrap_or_default());
         let newest = consumers.iter().filter_map(ConsumerView::inactive).min();
         let is_noted =
             values.last_delivery_age().is_none_or(|age| newest.is_some_and(|newest| newest <= age + WORKING));
@@ -106,7 +106,7 @@ fn is_active(consumer: &ConsumerView<'_>, last_entry: LastEntry) -> bool {
 mod tests {
     use super::*;
     use redis_stream_core::name::Name;
-    use redis_stream_lag::report::{Age, ConsumerReport, GroupReport, GroupValues};
+    use redis_stream_lag::report::{Age, ConsumerReport, GroupValues};
 
     fn consumer(name: &str, messages_pending: u64, idle: u64, inactive: Option<u64>) -> ConsumerReport {
         let inactive = inactive.map(Duration::from_secs);
@@ -149,9 +149,9 @@ mod tests {
                 last_delivery_age: delivered.map(Duration::from_secs).map(Age::of),
                 ..values()
             };
-            let with = |name: &str, consumers: &[ConsumerReport]| GroupReport {
-                consumers: Some(consumers.to_vec().into()),
-                ..crate::page::test_support::group(name, values.clone())
+            let with = |name: &str, consumers: &[ConsumerReport]| {
+                let group = crate::page::test_support::group(name, values.clone());
+                group.with_consumers(Some(consumers.to_vec()))
             };
             let report = report(vec![stream("s", vec![with("g", &consumers), with("h", &others)])]);
             let consumers: Vec<_> = consumers.iter().map(Into::into).collect();

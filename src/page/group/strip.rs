@@ -116,9 +116,12 @@ mod tests {
         Age, EntryRate, GroupStatus, GroupValues, OldestPending, SeldomGroupValues,
     };
 
+    /// 864 s after the pending entry was added.
+    const AT: Duration = Duration::from_millis(1_795_896_390_988);
+
     /// The texts between tags, a line for each item.
     fn shown(values: &GroupValues) -> String {
-        let html = of_group(values.into()).into_string();
+        let html = of_group(GroupView::at(values, AT)).into_string();
         let words = |item: &str| {
             let texts = item.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text.trim());
             texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
@@ -132,8 +135,7 @@ mod tests {
         let entry = OldestPending::Entry {
             id: StreamId::new(1_795_895_526_988, 1),
             consumer: Some(Name::from("<fraud-1>")),
-            age: Some(Age::of(Duration::from_secs(864))),
-            idle: Some(Age::of(Duration::from_millis(200))),
+            idle: Some(Duration::from_millis(200).into()),
             deliveries: 217,
         };
         let blocked = GroupValues {

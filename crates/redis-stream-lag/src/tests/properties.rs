@@ -219,9 +219,12 @@ impl Watcher {
 
     /// Returns the values of each group, with ages as of the last reading.
     pub(crate) fn values(&self) -> impl Iterator<Item = GroupValues> {
-        let streams = self.report.iter().flat_map(|report| &report.streams);
-        streams
-            .flat_map(|stream| stream.groups.iter().filter_map(|group| Some(stream.view(group)?.to_values())))
+        self.views().map(GroupView::to_values)
+    }
+
+    pub(crate) fn views(&self) -> impl Iterator<Item = GroupView<'_>> {
+        let groups = self.report.iter().flat_map(|report| report.groups());
+        groups.filter_map(|(stream, group)| stream.view(group))
     }
 }
 
@@ -378,7 +381,7 @@ impl Truth {
         }
         let shown = match &values.oldest_pending {
             Some(OldestPending::Entry { idle, deliveries, id, consumer, .. }) => {
-                Some((idle.map(Age::get), (*deliveries, *id, consumer.clone())))
+                Some((idle.map(Duration::from), (*deliveries, *id, consumer.clone())))
             }
             Some(OldestPending::Nothing) => None,
             None if self.is_busy => return,
@@ -482,10 +485,10 @@ fn no_lag_is_wrong_when_the_budget_cuts_scans_short() {
 
 /// Returns the values of a stream with all ages as of the last reading.
 fn as_just_derived(stream: &ReportedStream) -> StreamReport {
-    let group = |group: &GroupReport| GroupReport {
-        values: stream.view(group).map(GroupView::to_values),
-        consumers: stream.consumers(group).map(|all| all.map(ConsumerView::to_report).collect()),
-        ..group.clone()
+    let group = |group: &GroupReport| {
+        let consumers = stream.consumers(group).map(|all| all.map(ConsumerView::to_report).collect());
+        GroupReport::new(group.name.clone(), stream.view(group).map(GroupView::to_values))
+            .with_consumers(consumers)
     };
     StreamReport {
         groups: stream.groups.iter().map(group).collect(),
