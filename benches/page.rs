@@ -235,16 +235,16 @@ fn model(groups_per_stream: usize) -> PageModel {
 }
 
 fn report(groups_per_stream: usize, poll: u64) -> Report {
+    let begin = StreamId::new(1_700_000_000_000, 0);
     let stream = |stream: usize| {
         let groups = (0..groups_per_stream).map(|n| group((stream * groups_per_stream + n) as u64, poll));
         let values = StreamValues {
             length: 4_000,
             groups: groups_per_stream as u64,
             entries_added: Some(90_000.into()),
-            first_entry: Some(BEGIN.into()),
-            last_generated: Some(BEGIN.into()),
-            ids: StreamIds::default(),
-
+            ids: StreamIds { first: Some(begin).into(), last_generated: begin, ..StreamIds::default() },
+            is_first_timestamp: true,
+            is_last_generated_timestamp: true,
             ..StreamValues::default()
         };
         let key = Name::from(format!("shop:orders:{stream:05}").as_str());

@@ -17,7 +17,7 @@ use redis_stream_core::name::Name;
 use redis_stream_lag::family::FamilyFold;
 use redis_stream_lag::report::{
     Age, ConditionSet, EntryRate, GroupReport, GroupValues, Lag, OldestPending, Report, Retention,
-    SeldomGroupValues, Status, StreamIds, StreamReport, StreamValues,
+    SeldomGroupValues, Status, StreamReport, StreamValues,
 };
 use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
 use streamgauge::alert::expression::Expression;
@@ -198,16 +198,7 @@ fn stream(cases: &[Case], step: usize) -> StreamReport {
             .then(|| values.map(|values| GroupValues { named, ..values }))
             .map(|values| GroupReport::new(Name::from(name(at).as_str()), values))
     });
-    let values = StreamValues {
-        length: 6,
-        groups: 1,
-        entries_added: None,
-        first_entry: None,
-        last_generated: None,
-        ids: StreamIds::default(),
-
-        ..StreamValues::default()
-    };
+    let values = StreamValues { length: 6, groups: 1, entries_added: None, ..StreamValues::default() };
     let mut groups: Vec<_> = groups.collect();
     groups.sort_by(|one, other| one.name.cmp(&other.name));
     let read_at = Duration::from_millis(READ_AT_MS).into();

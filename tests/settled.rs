@@ -167,8 +167,8 @@ async fn an_id_ahead_of_the_clock_is_no_time_before_that_has_come(program: &'sta
                 view.lag_seconds().is_some(),
                 view.last_delivered_id_age().is_some(),
                 view.oldest_pending_age().is_some(),
-                values.first_entry.is_some(),
-                values.last_generated.is_some(),
+                values.first_entry().is_some(),
+                values.last_generated().is_some(),
             ];
             let [then, now] = [before, after].map(|now| values.ids.last_generated.ms <= now + 5_000);
             assert!(then != now || shown == [now; 5], "{program}: {}: {shown:?}", stream.key);

@@ -1,10 +1,11 @@
 //! Reports for tests, also of other modules.
 #![cfg(test)]
 
-use std::time::Duration;
-
+use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::{GroupReport, GroupValues, Lag, Report, Status, StreamReport, StreamValues};
+use redis_stream_lag::report::{
+    GroupReport, GroupValues, Lag, Report, Status, StreamIds, StreamReport, StreamValues,
+};
 
 /// Returns the values of a group that is caught up; everything that may be unknown is.
 pub(crate) fn values() -> GroupValues {
@@ -31,7 +32,8 @@ pub(crate) fn stream(key: impl Into<Name>, groups: Vec<GroupReport>) -> StreamRe
     let values = StreamValues {
         length: 40,
         groups: groups.len() as u64,
-        last_generated: Some(Duration::from_secs(1_700_000_000).into()),
+        ids: StreamIds { last_generated: StreamId::new(1_700_000_000_000, 0), ..StreamIds::default() },
+        is_last_generated_timestamp: true,
         ..StreamValues::default()
     };
     StreamReport::new(key.into(), Some(values), groups)

@@ -442,9 +442,12 @@ mod tests {
             length: 40,
             groups: 3,
             entries_added: None,
-            first_entry: Some(Duration::from_millis(1_700_000_000_250).into()),
-            last_generated: None,
-            ids: StreamIds { last_generated: StreamId::new(7, 1), ..StreamIds::default() },
+            ids: StreamIds {
+                first: Some(StreamId::new(1_700_000_000_250, 0)).into(),
+                last_generated: StreamId::new(7, 1),
+                ..StreamIds::default()
+            },
+            is_first_timestamp: true,
             radix_tree: RadixTree { keys: 1, nodes: 2 },
             ..StreamValues::default()
         };

@@ -9,7 +9,7 @@ use crate::api::groups::TargetSnapshot;
 use crate::page::model::TargetModel;
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
-use redis_stream_lag::report::{GroupReport, GroupValues, StreamReport, StreamValues};
+use redis_stream_lag::report::{GroupReport, GroupValues, StreamIds, StreamReport, StreamValues};
 
 pub(super) use crate::alert::test_support::{group, report};
 
@@ -27,8 +27,13 @@ pub(super) fn stream(key: impl Into<Name>, groups: Vec<GroupReport>) -> StreamRe
     let values = StreamValues {
         length: 4_000,
         groups: groups.len() as u64,
-        first_entry: Some(Duration::from_secs(1_699_990_000).into()),
-        last_generated: Some(Duration::from_secs(1_700_000_000).into()),
+        ids: StreamIds {
+            first: Some(StreamId::new(1_699_990_000_000, 0)).into(),
+            last_generated: StreamId::new(1_700_000_000_000, 0),
+            ..StreamIds::default()
+        },
+        is_first_timestamp: true,
+        is_last_generated_timestamp: true,
         ..StreamValues::default()
     };
     let read_at = Duration::from_secs(1_700_000_000).into();

@@ -7,6 +7,7 @@ use crate::values::family::{
     Aggregation, AlertFact, Family, MetricOrigin, ValueReading, ValueSource, ValueUnit, counter, gauge,
 };
 use redis_stream_core::id::StreamId;
+use redis_stream_lag::compact::CompactId;
 use redis_stream_lag::many_consumers::MAX_LISTED;
 use redis_stream_lag::question::is_fatal;
 use redis_stream_lag::report::{CensusView, GroupValues, GroupView, OldestPending};
@@ -82,7 +83,7 @@ pub static FAMILIES: &[&Family] = &[
         "When the oldest entry was added: how far back the stream reaches.",
         ValueUnit::Timestamp,
         Aggregation::SmallestKnown,
-        ValueSource::Stream(|values| values.first_entry.into()),
+        ValueSource::Stream(|values| values.first_entry().into()),
     )
     .absent("empty stream; ID without time, or in the future"),
     &gauge(
@@ -90,7 +91,7 @@ pub static FAMILIES: &[&Family] = &[
         "When the newest ID was made: how long producers have been idle.",
         ValueUnit::Timestamp,
         Aggregation::LargestKnown,
-        ValueSource::Stream(|values| values.last_generated.into()),
+        ValueSource::Stream(|values| values.last_generated().into()),
     )
     .absent(ID_WITHOUT_TIME)
     .fact(AlertFact::Since("last_generated_id_age_seconds")),
@@ -323,7 +324,7 @@ pub static FAMILIES: &[&Family] = &[
         "redis_stream_max_deleted_entry_id",
         "Milliseconds of max-deleted-entry-id; 0 if nothing was deleted, and before server 7.0.",
         Aggregation::Max,
-        ValueSource::Stream(|values| ms(values.ids.max_deleted)),
+        ValueSource::Stream(|values| ms(values.ids.max_deleted.map(CompactId::get))),
     ),
     &of_redis_exporter(
         "redis_stream_first_entry_id",

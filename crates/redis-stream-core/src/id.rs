@@ -58,14 +58,20 @@ impl StreamId {
     /// 2010 or more than five seconds ahead of `now`: it is not taken for a timestamp, since a wrong time is worse than none.
     #[must_use]
     pub fn timestamp(self, now: Duration) -> Option<Duration> {
-        let time = Duration::from_millis(self.ms);
+        let time = self.time();
         (time >= EARLIEST && self.timestamp_from() <= now).then_some(time)
+    }
+
+    /// Returns the first part as a time since the Unix epoch. Whether it is one, [`timestamp`](Self::timestamp) returns.
+    #[must_use]
+    pub const fn time(self) -> Duration {
+        Duration::from_millis(self.ms)
     }
 
     /// Returns the time from which on the ID is not too far ahead to be a [timestamp](Self::timestamp).
     #[must_use]
     pub fn timestamp_from(self) -> Duration {
-        Duration::from_millis(self.ms).saturating_sub(MAX_AHEAD)
+        self.time().saturating_sub(MAX_AHEAD)
     }
 
     /// Returns the time since the entry was added: zero if its ID is a little ahead of `now`, `None` if the ID is not a

@@ -29,7 +29,7 @@ pub struct Millis48(
 
 /// An ID. An `Option` of it takes no more space. A first part of `u64::MAX` is kept as one less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct CompactId {
+pub struct CompactId {
     ms: Stored,
     seq: u64,
 }
@@ -191,7 +191,9 @@ impl From<Option<StreamId>> for EntryId {
 }
 
 impl CompactId {
-    pub(crate) const fn get(self) -> StreamId {
+    /// Returns the ID.
+    #[must_use]
+    pub const fn get(self) -> StreamId {
         StreamId { ms: self.ms.get(), seq: self.seq }
     }
 }

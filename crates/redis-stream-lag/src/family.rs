@@ -97,7 +97,12 @@ pub fn of_family(name: &Name, members: &[&ReportedStream]) -> StreamReport {
         return unread(name, members);
     }
     let read: Vec<_> = members.iter().filter_map(|stream| stream.values.as_ref()).collect();
-    let fold = StreamFold { streams: members.len() as u64, unread: (members.len() - read.len()) as u64 };
+    let fold = StreamFold {
+        streams: members.len() as u64,
+        unread: (members.len() - read.len()) as u64,
+        first_entry: read.iter().filter_map(|values| values.first_entry()).min(),
+        last_generated: read.iter().filter_map(|values| values.last_generated()).max(),
+    };
     let mut groups = BTreeMap::<&Name, Vec<Member<'_>>>::new();
     for stream in members {
         for group in &stream.groups {
@@ -125,8 +130,6 @@ fn stream_values(members: &[&StreamValues], fold: StreamFold) -> StreamValues {
         groups: sum(members.iter().map(|values| values.groups)),
         groups_abandoned: sum_of_all(members.iter().map(|values| values.groups_abandoned.get())).into(),
         entries_added: sum_of_known(members.iter().map(|values| values.entries_added)).map(Count::from),
-        first_entry: members.iter().filter_map(|values| values.first_entry).min(),
-        last_generated: members.iter().filter_map(|values| values.last_generated).max(),
         ids: StreamIds {
             first: ids.clone().filter_map(|ids| ids.first.get()).min().into(),
             last: ids.clone().filter_map(|ids| ids.last.get()).max().into(),
@@ -139,6 +142,8 @@ fn stream_values(members: &[&StreamValues], fold: StreamFold) -> StreamValues {
         },
         safe_trim: safe_trim(members),
         is_unread: false,
+        is_first_timestamp: false,
+        is_last_generated_timestamp: false,
         memory_bytes: sum_of_all(members.iter().map(|values| values.memory_bytes)).map(Count::from),
         seldom: seldom_values(members, fold).into(),
     }
@@ -246,7 +251,7 @@ fn stream_counters(values: &StreamValues) -> [Option<u64>; 6] {
 /// what it holds if its first entry was added after the first report. The sum of all lifetimes would be less after a
 /// restart of the reader, when streams are gone, and would look like a counter that began again and rose to that.
 fn counted_before(values: &StreamValues, since: Option<Duration>) -> [Option<u64>; 6] {
-    let is_new = values.first_entry.zip(since).is_some_and(|(first, since)| first.get() > since);
+    let is_new = values.first_entry().zip(since).is_some_and(|(first, since)| first > since);
     let new = if is_new { values.length } else { 0 };
     let added = values.entries_added.map(|added| added.get().saturating_sub(new));
     let idmp = values.seldom.idmp;
@@ -315,6 +320,7 @@ impl<const N: usize> Default for MemberCounters<N> {
 mod tests {
     use super::*;
     use crate::report::Lag;
+    use redis_stream_core::id::StreamId;
 
     fn group(name: &str, lost: Option<u64>, delivered: Option<u64>) -> GroupReport {
         let values = GroupValues {
@@ -360,7 +366,7 @@ mod tests {
         assert_eq!(keys, ["a", "rooms", "z"]);
         assert_eq!(added(&folded), Some(0));
         let fold = family(&folded).values.as_ref().and_then(|values| values.seldom.fold);
-        assert_eq!(fold, Some(StreamFold { streams: 2, unread: 0 }));
+        assert_eq!(fold, Some(StreamFold { streams: 2, ..StreamFold::default() }));
     }
 
     #[test]
@@ -399,7 +405,11 @@ mod tests {
             let values = StreamValues {
                 length: held.len() as u64,
                 entries_added: Some((self.added_at.len() as u64).into()),
-                first_entry: held.first().map(|time| Duration::from_secs(*time).into()),
+                ids: StreamIds {
+                    first: held.first().map(|time| StreamId::new(1_000 * time, 0)).into(),
+                    ..StreamIds::default()
+                },
+                is_first_timestamp: true,
                 ..StreamValues::default()
             };
             let report = member(&key.to_string(), 0, Vec::new());

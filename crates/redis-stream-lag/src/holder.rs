@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::compact::{Count, Micros};
+use crate::compact::{Count, Millis48};
 use crate::report::{HeldFor, SafeTrim, StreamHolder};
 use crate::retention::WasTrimmed;
 use crate::snapshot::{GroupInfo, StreamInfo};
@@ -91,7 +91,7 @@ impl TrimBound {
 
 /// The group that holds a stream, over polls.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct HolderHistory(Option<(Name, Micros)>);
+pub(crate) struct HolderHistory(Option<(Name, Millis48)>);
 
 impl HolderHistory {
     /// Takes the bound of a reading at `time`, by the node's clock, and returns it for the report. What is not known

@@ -6,7 +6,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::compact::{ConstDefault, Count, EntryId, Micros, MostlyDefault, SmallCount, millis};
+use crate::compact::{
+    CompactId, ConstDefault, Count, EntryId, Micros, Millis48, MostlyDefault, SmallCount, millis,
+};
 pub use crate::condition::{ConditionSet, GroupStatus, HistoryCoverage, Status};
 pub use crate::group_values::{
     Age, CensusView, ConsumerCensus, EntryRate, FamilyAges, GroupValues, GroupView, Lag, LossEstimate,
@@ -289,14 +291,12 @@ pub struct StreamValues {
     /// a replica that lagged slightly behind, the larger value is kept until the new master exceeds it, so that the
     /// counter does not look reset.
     pub entries_added: Option<Count>,
-    /// Time at which the first entry was added, since the Unix epoch. `None` if the stream is empty or the ID is not a
-    /// timestamp. Source: the ID of XINFO STREAM first-entry.
-    pub first_entry: Option<Micros>,
-    /// Time at which the newest ID was generated, since the Unix epoch. `None` if the ID is not a timestamp. Source:
-    /// XINFO STREAM last-generated-id.
-    pub last_generated: Option<Micros>,
     /// The IDs that bound the stream.
     pub ids: StreamIds,
+    /// True if the ID of the first entry was a timestamp when it was read.
+    pub is_first_timestamp: bool,
+    /// True if last-generated-id was a timestamp when it was read.
+    pub is_last_generated_timestamp: bool,
     /// Size of the server's data structure.
     pub radix_tree: RadixTree,
     /// What can be trimmed without taking anything from a group. `None` if the stream has no group, and while it is not
@@ -309,6 +309,28 @@ pub struct StreamValues {
     pub is_unread: bool,
     /// The values that most streams lack.
     pub seldom: MostlyDefault<SeldomStreamValues>,
+}
+
+impl StreamValues {
+    /// Returns the time at which the first entry was added, since the Unix epoch. `None` if the stream is empty or the ID
+    /// is not a timestamp. Source: the ID of XINFO STREAM first-entry.
+    #[must_use]
+    pub fn first_entry(&self) -> Option<Duration> {
+        match &self.seldom.fold {
+            Some(fold) => fold.first_entry,
+            None => self.ids.first.get().filter(|_| self.is_first_timestamp).map(StreamId::time),
+        }
+    }
+
+    /// Returns the time at which the newest ID was generated, since the Unix epoch. `None` if the ID is not a timestamp.
+    /// Source: XINFO STREAM last-generated-id.
+    #[must_use]
+    pub fn last_generated(&self) -> Option<Duration> {
+        match &self.seldom.fold {
+            Some(fold) => fold.last_generated,
+            None => self.is_last_generated_timestamp.then(|| self.ids.last_generated.time()),
+        }
+    }
 }
 
 /// The values of a stream that most streams lack.
@@ -337,6 +359,10 @@ pub struct StreamFold {
     pub streams: u64,
     /// Number of those that could not be read.
     pub unread: u64,
+    /// The earliest [`first_entry`](StreamValues::first_entry) that is known of one.
+    pub first_entry: Option<Duration>,
+    /// The latest [`last_generated`](StreamValues::last_generated) that is known of one.
+    pub last_generated: Option<Duration>,
 }
 
 /// Numbers of the changes of a stream's groups.
@@ -376,7 +402,7 @@ pub struct StreamHolder {
     /// Name of the group.
     pub group: Name,
     /// Time of the reading since which it is the one, by the server's clock, since the Unix epoch.
-    pub since: Micros,
+    pub since: Millis48,
     /// Why it needs the entry.
     pub held_for: HeldFor,
 }
@@ -411,7 +437,7 @@ pub struct StreamIds {
     /// last-generated-id: the largest ID ever added. Its entry may have been removed since.
     pub last_generated: StreamId,
     /// max-deleted-entry-id: the largest ID removed by XDEL, `0-0` if there is none; `None` before server 7.0.
-    pub max_deleted: Option<StreamId>,
+    pub max_deleted: Option<CompactId>,
 }
 
 /// The values of one group.
@@ -610,8 +636,8 @@ mod tests {
 mod random {
     use fastrand::Rng;
 
-    use super::{Count, Duration, Idmp, SafeTrim, SeldomStreamValues, StreamId, StreamValues};
-    use crate::random::{count, maybe, maybe_count, maybe_span};
+    use super::{Count, Idmp, SafeTrim, SeldomStreamValues, StreamId, StreamIds, StreamValues};
+    use crate::random::{count, maybe, maybe_count};
 
     impl StreamValues {
         /// Returns random values, for tests of folds: small numbers, of which many are not known.
@@ -636,8 +662,13 @@ mod random {
                 groups,
                 groups_abandoned: maybe_count(rng).into(),
                 entries_added: maybe_count(rng).map(Count::from),
-                first_entry: maybe_span(rng).map(|span| (span + Duration::from_secs(1)).into()),
-                last_generated: maybe_span(rng).map(|span| (span + Duration::from_secs(1)).into()),
+                ids: StreamIds {
+                    first: Some(StreamId::new(1 + count(rng), 0)).into(),
+                    last_generated: StreamId::new(1 + count(rng), 0),
+                    ..StreamIds::default()
+                },
+                is_first_timestamp: rng.bool(),
+                is_last_generated_timestamp: rng.bool(),
                 safe_trim: maybe(rng, trim).filter(|_| groups > 0),
                 seldom: SeldomStreamValues { idmp: maybe(rng, idmp), ..SeldomStreamValues::default() }.into(),
                 memory_bytes: maybe_count(rng).map(Count::from),

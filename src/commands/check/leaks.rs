@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{Lines, SHOWN_NAMES};
 use crate::format::units::{count, span};
-use redis_stream_lag::compact::Micros;
 use redis_stream_lag::many_consumers::MAX_LISTED;
 use redis_stream_lag::report::{GroupValues, Report, StreamReport, StreamValues};
 
@@ -56,11 +55,11 @@ pub(super) fn describe(report: &Report, max_idle: Duration, lines: &mut Lines) {
 /// Returns true if a stream without groups was added to in the last day, its oldest entry is older, and nothing was ever
 /// removed. Not known before server 7.0.
 fn grows(stream: &StreamReport, values: &StreamValues) -> bool {
-    let age = |time: Option<Micros>| time.map(|time| stream.read_at.get().saturating_sub(time.get()));
+    let age = |time: Option<Duration>| time.map(|time| stream.read_at.get().saturating_sub(time));
     values.groups == 0
         && values.entries_added == Some(values.length.into())
-        && age(values.first_entry).is_some_and(|age| age >= DAY)
-        && age(values.last_generated).is_some_and(|age| age < DAY)
+        && age(values.first_entry()).is_some_and(|age| age >= DAY)
+        && age(values.last_generated()).is_some_and(|age| age < DAY)
 }
 
 fn of_groups(report: &Report, number: impl Fn(&GroupValues) -> u64) -> Vec<(u64, String)> {

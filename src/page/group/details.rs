@@ -69,13 +69,11 @@ fn of_family(family: &Family, values: GroupView<'_>) -> Option<Detail> {
 pub(in crate::page) fn of_stream(values: &StreamValues, now: Duration) -> Markup {
     let ago_or = |time: Option<Duration>, why_unknown| time.map(|time| ago(time, now)).ok_or(why_unknown);
     let newest_id = ago_or(
-        values.last_generated.map(Duration::from),
+        values.last_generated(),
         if values.ids.last_generated == StreamId::MIN { "nothing was ever added" } else { NO_TIME },
     );
-    let oldest_entry = ago_or(
-        values.first_entry.map(Duration::from),
-        "the stream is empty, or the ID is not a time, or one in the future",
-    );
+    let oldest_entry =
+        ago_or(values.first_entry(), "the stream is empty, or the ID is not a time, or one in the future");
     let mut details = vec![
         detail("Length", Ok(count(values.length)), "entries in the stream"),
         detail("Groups", Ok(count(values.groups)), ""),

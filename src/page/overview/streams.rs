@@ -48,8 +48,8 @@ pub(super) fn without_groups(model: &PageModel) -> Markup {
                             }
                             " on " (label::short(&labels.name)) " " (labels.db) ": "
                             (counted(usize::try_from(values.length).unwrap_or(usize::MAX), "entry", "entries"))
-                            @if let Some(newest) = values.last_generated.filter(|_| values.length > 0) {
-                                ", the newest added " (ago(newest.get(), model.now))
+                            @if let Some(newest) = values.last_generated().filter(|_| values.length > 0) {
+                                ", the newest added " (ago(newest, model.now))
                             }
                             @if values.is_unread { " " span title="it grows, and was not seen to be trimmed" { (badge(Severity::Poor, "grows, not trimmed")) } }
                         }

@@ -25,7 +25,7 @@ fn what_is_kept_of_each_stream_and_group_fits_its_size_class() {
         ("time without derivations", size_of::<Settled>(), 48),
         ("three counted positions", 3 * size_of::<Checkpoint>(), 96),
         ("stream in a report", size_of::<ReportedStream>(), 16),
-        ("values of a stream", COUNT + size_of::<StreamReport>(), 256),
+        ("values of a stream", COUNT + size_of::<StreamReport>(), 224),
         ("two groups in a report", 2 * size_of::<GroupReport>(), 512),
         ("three consumers in a report", 3 * size_of::<ConsumerReport>(), 80),
         ("stream in a reading", size_of::<StreamReading>(), 96),
