@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crate::poller::streams::TrackedStream;
+use crate::poller::streams::{ReplyBytes, TrackedStream};
 
 /// Entries up to this size are read in every poll, however many streams there are.
 const SMALL_PAYLOAD: u64 = 2 * 1024;
@@ -51,9 +51,9 @@ impl PayloadBudget {
     /// Streams with very many groups are left out of most polls.
     pub(super) fn select(&self, tracked: &[TrackedStream], poll_number: u64) -> Vec<usize> {
         // A stream that was never read is assumed to be of average size.
-        let known = tracked.iter().filter_map(|stream| stream.reply_bytes.map(|bytes| bytes.payload));
+        let known = tracked.iter().filter_map(|stream| stream.reply_bytes.map(ReplyBytes::payload));
         let likely = known.clone().sum::<u64>() / known.count().max(1) as u64;
-        let payload = |at: usize| tracked[at].reply_bytes.map_or(likely, |bytes| bytes.payload);
+        let payload = |at: usize| tracked[at].reply_bytes.map_or(likely, ReplyBytes::payload);
         let mut order: Vec<usize> =
             (0..tracked.len()).filter(|at| !tracked[*at].waits(poll_number)).collect();
         // Stable, so that streams of equal rank stay ordered by their keys.
@@ -131,13 +131,12 @@ impl UnknownStreams {
 mod tests {
     use super::*;
     use crate::poller::selection::RuleIndex;
-    use crate::poller::streams::ReplyBytes;
     use redis_stream_core::name::Name;
 
     fn tracked(payloads: &[u64]) -> Vec<TrackedStream> {
         let stream = |(at, payload): (usize, &u64)| TrackedStream {
-            reply_bytes: Some(ReplyBytes { total: payload + 500, payload: *payload }),
-            ..TrackedStream::new(Name::from(format!("{at:04}").as_str()), RuleIndex(0), false)
+            reply_bytes: Some(ReplyBytes::new(payload + 500, *payload)),
+            ..TrackedStream::new(Name::from(format!("{at:04}").as_str()), RuleIndex::new(0), false)
         };
         payloads.iter().enumerate().map(stream).collect()
     }
@@ -148,7 +147,7 @@ mod tests {
         let mut spent = 0;
         for &at in &selected {
             tracked[at].last_read = number;
-            spent += tracked[at].reply_bytes.unwrap().payload;
+            spent += tracked[at].reply_bytes.unwrap().payload();
         }
         budget.spend(spent);
         (selected, spent)

@@ -125,8 +125,8 @@ impl ReadRequest<'_> {
                         outcomes[at] = (ReadOutcome::Unchanged { time }, Vec::new());
                         let stream = &mut self.streams.tracked[at];
                         stream.read_at = Some(read_at);
-                        unknown.note(stream.reply_bytes.map_or(0, |bytes| bytes.payload));
-                        self.metrics.count_errors(Reason::MissingGroup, stream.missing_groups);
+                        unknown.note(stream.reply_bytes.map_or(0, ReplyBytes::payload));
+                        self.metrics.count_errors(Reason::MissingGroup, stream.missing_groups.into());
                         continue;
                     }
                     let reply = stream_reply(groups, stream, &source.node.address, time)?;
@@ -147,7 +147,7 @@ impl ReadRequest<'_> {
 
 fn node_pipeline<'a>(source: &NodeReader<'a>, due: &[usize], tracked: &[TrackedStream]) -> NodePipeline<'a> {
     let expected =
-        due.iter().map(|&at| tracked[at].reply_bytes.map_or(UNKNOWN_REPLY_BYTES, |bytes| bytes.total));
+        due.iter().map(|&at| tracked[at].reply_bytes.map_or(UNKNOWN_REPLY_BYTES, ReplyBytes::total));
     source.node.pipelines(expected)
 }
 
@@ -283,13 +283,13 @@ impl ReadRequest<'_> {
     ) -> (ReadOutcome, Vec<Name>) {
         let StreamRegistry { tracked, rules, .. } = &mut *self.streams;
         let stream = &mut tracked[at];
-        let rule = &rules[stream.rule.0];
+        let rule = &rules[stream.rule.get()];
         stream.last_read = self.poll_number;
         let StreamRead { info, mut groups, payload_bytes } = match reply {
             StreamReply::Read(read) => read,
             StreamReply::Failed(error) => {
                 note_problem(stream, Some(error), self.metrics, &self.target.name);
-                stream.reply_bytes = Some(ReplyBytes { total: STREAM_BYTES, payload: 0 });
+                stream.reply_bytes = Some(ReplyBytes::new(STREAM_BYTES, 0));
                 return match error {
                     KeyError::Missing => (ReadOutcome::Missing, selection::named_groups(rule)),
                     KeyError::WrongType => (ReadOutcome::WrongType, selection::named_groups(rule)),
@@ -316,15 +316,15 @@ impl ReadRequest<'_> {
         }
         note_groups(stream, &selection);
         note_problem(stream, None, self.metrics, &self.target.name);
-        stream.missing_groups = selection.missing.len() as u64;
-        self.metrics.count_errors(Reason::MissingGroup, stream.missing_groups);
+        stream.missing_groups = selection::at_most_u32(selection.missing.len());
+        self.metrics.count_errors(Reason::MissingGroup, stream.missing_groups.into());
         let wanted = |group: &&GroupInfo| {
             matches!(group.each_consumer, ConsumersReading::Open | ConsumersReading::Read(_))
         };
         let read_along: u64 = selection.groups.iter().filter(wanted).map(|group| group.consumers).sum();
         let total =
             STREAM_BYTES + payload_bytes + GROUP_BYTES * info.group_count + CONSUMER_BYTES * read_along;
-        stream.reply_bytes = Some(ReplyBytes { total, payload: payload_bytes });
+        stream.reply_bytes = Some(ReplyBytes::new(total, payload_bytes));
         (
             ReadOutcome::Read(Box::new(StreamInfo { groups: selection.groups.into(), ..info })),
             selection.missing,

@@ -162,7 +162,7 @@ impl ReadPlan {
                 outcome => outcome,
             };
             let readings = read_by.map_or(&mut unreachable, |by| &mut readings[by].streams);
-            readings.extend(stream_reading(stream, outcome, rules[stream.rule.0].window, consumer_limit));
+            readings.extend(stream_reading(stream, outcome, rules[stream.rule.get()].window, consumer_limit));
         }
         if !unreachable.is_empty() {
             let entries_read = EntriesReadMeaning::default();

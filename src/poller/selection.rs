@@ -12,26 +12,47 @@ pub(crate) const MAX_CONSUMERS: u64 = 5_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
     /// Groups above `groups_per_stream`.
-    pub(super) groups: usize,
+    pub(super) groups: u32,
     /// Live consumers of groups with more of these than `consumers_per_group`, and all of groups with too many to be
     /// read.
-    pub(super) consumers: usize,
+    pub(super) consumers: u32,
+}
+
+impl LeftOut {
+    pub(super) fn add_consumers(&mut self, count: impl TryInto<u32>) {
+        self.consumers = self.consumers.saturating_add(at_most_u32(count));
+    }
+}
+
+/// Returns the number, or the largest of the type if it is larger.
+pub(super) fn at_most_u32(number: impl TryInto<u32>) -> u32 {
+    number.try_into().unwrap_or(u32::MAX)
 }
 
 /// Position of an item in `targets[].streams`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RuleIndex(pub(super) usize);
+pub(super) struct RuleIndex(u32);
+
+impl RuleIndex {
+    pub(super) fn new(at: usize) -> Self {
+        Self(u32::try_from(at).expect("a configuration has less than four billion items"))
+    }
+
+    pub(super) fn get(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// Returns the first item that matches a key; `None` if there is none, or if it excludes the key.
 pub(super) fn rule_for(rules: &[StreamRule], key: &[u8]) -> Option<RuleIndex> {
     let at = rules.iter().position(|rule| rule.key.matches(key))?;
-    (!rules[at].exclude.iter().any(|glob| glob.matches(key))).then_some(RuleIndex(at))
+    (!rules[at].exclude.iter().any(|glob| glob.matches(key))).then_some(RuleIndex::new(at))
 }
 
 /// Returns the family of a stream that a rule applies to: that of the rule, or the one that has the stream's key as its
 /// name, since two series must not have the same labels.
 pub(super) fn family_of(rules: &[StreamRule], rule: RuleIndex, key: &Name) -> Option<Name> {
-    let own = rules[rule.0].family.as_ref();
+    let own = rules[rule.get()].family.as_ref();
     let named = || rules.iter().filter_map(|rule| rule.family.as_ref()).find(|family| *family == key);
     own.or_else(named).cloned()
 }
@@ -46,7 +67,7 @@ pub(crate) fn selects(target: &Target, key: &Name, group: Option<&Name>) -> bool
         return of_family.any(has_group);
     }
     rule_for(rules, key.as_bytes()).is_some_and(|rule| {
-        let rule = &rules[rule.0];
+        let rule = &rules[rule.get()];
         rule.family.is_none() && has_group(rule)
     })
 }
@@ -72,7 +93,7 @@ impl Selection {
         let Ok(at) = self.groups.binary_search_by(|other| other.name.cmp(group)) else { return };
         let each_consumer = &mut self.groups[at].each_consumer;
         if *each_consumer == ConsumersReading::Open {
-            self.left_out.consumers += limit.left_out(&consumers);
+            self.left_out.add_consumers(limit.left_out(&consumers));
             *each_consumer = ConsumersReading::Read(consumers);
         }
     }
@@ -104,7 +125,7 @@ pub(super) fn select(input: SelectionInput<'_>, mut found: Vec<XinfoGroup<'_>>) 
     if found.len() > limits.groups_per_stream {
         let named = found.iter().filter(|group| is_named(rule, group.name)).count();
         let kept = found.len().min(named + limits.groups_per_stream);
-        left_out.groups = found.len() - kept;
+        left_out.groups = at_most_u32(found.len() - kept);
         found.sort_by_cached_key(|group| {
             let is_idle =
                 group.pending == 0 && group.consumers == 0 && group.last_delivered >= last_generated;
@@ -119,7 +140,7 @@ pub(super) fn select(input: SelectionInput<'_>, mut found: Vec<XinfoGroup<'_>>) 
         .map(|group| {
             let too_many = group.consumers > MAX_CONSUMERS;
             if wants_consumers && too_many {
-                left_out.consumers += usize::try_from(group.consumers).unwrap_or(usize::MAX);
+                left_out.add_consumers(group.consumers);
             }
             let each_consumer = match wants_consumers {
                 true if too_many => ConsumersReading::TooMany,
@@ -209,7 +230,7 @@ mod tests {
         (
             join(selection.groups.iter().map(|group| group.name.to_string()).collect()),
             join(selection.missing.iter().map(ToString::to_string).collect()),
-            selection.left_out.groups,
+            selection.left_out.groups as usize,
         )
     }
 

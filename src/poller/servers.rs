@@ -497,8 +497,8 @@ impl Servers {
         let StreamRegistry { tracked, left_out, .. } = &self.streams;
         LimitedCounts {
             streams: *left_out,
-            groups: tracked.iter().map(|stream| stream.left_out.groups).sum(),
-            consumers: tracked.iter().map(|stream| stream.left_out.consumers).sum(),
+            groups: tracked.iter().map(|stream| stream.left_out.groups as usize).sum(),
+            consumers: tracked.iter().map(|stream| stream.left_out.consumers as usize).sum(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The streams of a target that are polled, and the state that is kept for each from poll to poll.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -9,9 +10,11 @@ use tracing::warn;
 use crate::config::{Shard, StreamRule, Target};
 use crate::poller::error::KeyError;
 use crate::poller::repeated::StreamReplies;
-use crate::poller::selection::{self, LeftOut, RuleIndex};
+use crate::poller::selection::{self, LeftOut, RuleIndex, at_most_u32};
 use crate::poller::slots::{crc16, slot};
+use redis_stream_core::clock::now;
 use redis_stream_core::name::Name;
+use redis_stream_lag::compact::Micros;
 use redis_stream_lag::report::Report;
 
 /// The most streams in a turn of SCAN that are asked for their groups because the limit might leave them out.
@@ -39,8 +42,9 @@ pub(super) struct TrackedStream {
     pub(super) last_read: u64,
     /// Time of that reading; `None` before the first.
     pub(super) read_at: Option<Instant>,
-    /// Time of the reading that the report shows, or of a later poll that left the stream out by plan.
-    pub(super) fresh_at: Option<Instant>,
+    /// Time of the reading that the report shows, or of a later poll that left the stream out by plan; since
+    /// [`StreamRegistry::origin`].
+    pub(super) fresh_at: Option<Micros>,
     /// The last problem; logged when it changes.
     pub(super) problem: Option<KeyError>,
     /// True if the stream has any group; `None` before the first reading.
@@ -52,7 +56,7 @@ pub(super) struct TrackedStream {
     /// The groups whose consumers are asked for together with the stream.
     pub(super) groups_with_consumers: Arc<[Name]>,
     /// Number of groups that the configuration names and the last reading did not show.
-    pub(super) missing_groups: u64,
+    pub(super) missing_groups: u32,
     /// The groups and consumers that limits left out last.
     pub(super) left_out: LeftOut,
     /// True for groups, and for consumers, if some were left out when that was last logged.
@@ -122,12 +126,29 @@ impl TrackedStream {
     }
 }
 
-/// Size of the replies about one stream, in bytes.
+/// Size of the replies about one stream, in bytes. 4 GiB stands for that or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReplyBytes {
-    pub(super) total: u64,
+    total: NonZeroU32,
     /// The part of the first and the last entry.
-    pub(super) payload: u64,
+    payload: u32,
+}
+
+impl ReplyBytes {
+    pub(super) fn new(total: u64, payload: u64) -> Self {
+        Self {
+            total: NonZeroU32::new(at_most_u32(total)).unwrap_or(NonZeroU32::MIN),
+            payload: at_most_u32(payload),
+        }
+    }
+
+    pub(super) fn total(self) -> u64 {
+        self.total.get().into()
+    }
+
+    pub(super) fn payload(self) -> u64 {
+        self.payload.into()
+    }
 }
 
 /// The tracked streams, ordered by key.
@@ -136,6 +157,8 @@ pub(super) struct StreamRegistry {
     pub(super) tracked: Vec<TrackedStream>,
     /// The items of the configuration that [`TrackedStream::rule`] refers to.
     pub(super) rules: Vec<StreamRule>,
+    /// The time from which [`TrackedStream::fresh_at`] counts.
+    origin: Instant,
     /// The part of all keys that this exporter polls; `None` is all.
     shard: Option<Shard>,
     /// The most streams that are tracked without being named.
@@ -167,6 +190,7 @@ impl StreamRegistry {
         let mut streams = Self {
             tracked: Vec::new(),
             rules: target.streams.clone(),
+            origin: now(),
             shard,
             limit: target.limits.streams,
             seen: BTreeSet::new(),
@@ -192,7 +216,7 @@ impl StreamRegistry {
     /// Returns a registry for another configuration. Streams that both select stay tracked, up to the limit, as
     /// finding them again would take a turn of SCAN and lose their state.
     pub(super) fn successor(self, target: &Target, shard: Option<Shard>) -> Self {
-        let mut next = Self::new(target, shard);
+        let mut next = Self { origin: self.origin, ..Self::new(target, shard) };
         for known in self.tracked {
             let Some(rule) = selection::rule_for(&next.rules, known.key.as_bytes()) else { continue };
             // The new configuration may or may not report consumers.
@@ -361,6 +385,7 @@ impl StreamRegistry {
         if due.len() == self.tracked.len() {
             return;
         }
+        let now = since(self.origin, now);
         let mut is_due = vec![false; self.tracked.len()];
         due.iter().for_each(|at| is_due[*at] = true);
         for (stream, _) in self.tracked.iter_mut().zip(is_due).filter(|(_, is_due)| !is_due) {
@@ -375,16 +400,17 @@ impl StreamRegistry {
             let Ok(at) = self.position(key) else { continue };
             let stream = &mut self.tracked[at];
             stream.last_read = poll_number.saturating_sub(1);
-            stream.fresh_at = stream.fresh_at.or(stream.read_at);
+            stream.fresh_at = stream.fresh_at.or(stream.read_at.map(|at| since(self.origin, at)));
         }
         for stream in self.tracked.iter_mut().filter(|stream| stream.last_read == poll_number) {
-            stream.fresh_at = stream.read_at;
+            stream.fresh_at = stream.read_at.map(|at| since(self.origin, at));
         }
     }
 
     /// Returns the report without the values of streams that were last fresh before `oldest`; `None` keeps all. A stream
     /// of a family stays, as one that cannot be read.
     pub(super) fn without_stale(&self, report: &Arc<Report>, oldest: Option<Instant>) -> Arc<Report> {
+        let oldest = oldest.map(|oldest| since(self.origin, oldest));
         let is_stale = |stream: &TrackedStream| stream.fresh_at.is_some() && stream.fresh_at < oldest;
         if !self.tracked.iter().any(is_stale) {
             return Arc::clone(report);
@@ -400,7 +426,9 @@ impl StreamRegistry {
 
     /// Returns when the values were fresh that were read longest ago, of those that were fresh since `oldest`.
     pub(super) fn oldest_reading(&self, oldest: Option<Instant>) -> Option<Instant> {
-        self.tracked.iter().map(|stream| stream.fresh_at).filter(|at| *at >= oldest).flatten().min()
+        let oldest = oldest.map(|oldest| since(self.origin, oldest));
+        let fresh = self.tracked.iter().map(|stream| stream.fresh_at).filter(|at| *at >= oldest);
+        fresh.flatten().min().map(|at| self.origin + at.get())
     }
 
     /// Returns true if the limit began or ceased to leave out streams since the last call.
@@ -417,13 +445,13 @@ impl StreamRegistry {
     /// Returns the size of the entries in the last reply about a stream.
     pub(super) fn payload_of(&self, key: &Name) -> Option<u64> {
         let at = self.position(key).ok()?;
-        self.tracked[at].reply_bytes.map(|bytes| bytes.payload)
+        self.tracked[at].reply_bytes.map(ReplyBytes::payload)
     }
 
     /// Notes consumers of a stream's group that the limit leaves out.
     pub(super) fn note_consumers_left_out(&mut self, key: &Name, consumers: usize) {
         if let Ok(at) = self.position(key) {
-            self.tracked[at].left_out.consumers += consumers;
+            self.tracked[at].left_out.add_consumers(consumers);
         }
     }
 
@@ -448,6 +476,11 @@ impl StreamRegistry {
     }
 }
 
+/// Returns the time from `origin` to `at`; zero if that is earlier.
+fn since(origin: Instant, at: Instant) -> Micros {
+    at.saturating_duration_since(origin).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -455,7 +488,6 @@ mod tests {
 
     use crate::config::topology::Topology;
     use crate::config::{Limits, Role};
-    use redis_stream_core::clock::now;
     use redis_stream_core::glob::Glob;
     use redis_stream_core::redis_url::{Address, Endpoint};
     use redis_stream_core::tls::Tls;
@@ -610,7 +642,8 @@ mod tests {
         read(&mut streams, 2, &[0, 1], &[Name::from("b")]);
         assert_eq!((fresh(&streams, 50).as_str(), fresh(&streams, 150).as_str()), ("abc", "ac"));
         assert_eq!(streams.tracked[1].last_read, 1, "it is read first next time");
-        assert_eq!(streams.oldest_reading(Some(at(50))), streams.tracked[1].fresh_at);
+        let oldest = streams.oldest_reading(Some(at(50))).unwrap();
+        assert!(oldest >= at(99) && oldest < at(101), "{oldest:?}");
         assert_eq!(streams.oldest_reading(Some(at(250))), None);
 
         // A stream of a family stays, as one that cannot be read.
@@ -627,6 +660,23 @@ mod tests {
     }
 
     #[test]
+    fn a_tracked_stream_is_small() {
+        // The table in docs/performance.md.
+        assert!(size_of::<TrackedStream>() <= 128, "{}", size_of::<TrackedStream>());
+    }
+
+    #[test]
+    fn sizes_of_replies_end_at_four_gib() {
+        let bytes = |total, payload| {
+            let bytes = ReplyBytes::new(total, payload);
+            (bytes.total(), bytes.payload())
+        };
+        let most = u64::from(u32::MAX);
+        assert_eq!(bytes(900, 400), (900, 400));
+        assert_eq!(bytes(most + 500, most + 1), (most, most));
+    }
+
+    #[test]
     fn another_configuration_goes_on_with_what_it_selects_too() {
         let mut before = streams(vec![rule("b", &[]), rule("a*", &[])], 10);
         turn(&mut before, &["a1", "a2", "a3", "ax"]);
@@ -636,8 +686,9 @@ mod tests {
         let rules = vec![rule("a2", &[]), rule("new", &[]), rule("*", &["ax"])];
         let mut next = before.successor(&target(rules, 2), None);
         let shown = |streams: &StreamRegistry| {
-            let of =
-                |one: &TrackedStream| format!("{}:{}:{}:{}", one.key, one.rule.0, one.named, one.last_read);
+            let of = |one: &TrackedStream| {
+                format!("{}:{}:{}:{}", one.key, one.rule.get(), one.named, one.last_read)
+            };
             streams.tracked.iter().map(of).collect::<Vec<_>>().join(" ")
         };
         // Up to the limit by name, plus the named streams.
