@@ -11,7 +11,7 @@ use crate::support::server::Server;
 /// Polls and scrapes before the measurement.
 const WARM_UP: usize = 3;
 /// Poll interval of the exporter that polls during the measurement.
-const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_millis(100);
 /// Poll interval of the exporter that does not.
 const LONG_INTERVAL: Duration = Duration::from_secs(3_600);
 
@@ -20,7 +20,7 @@ pub(crate) struct Idle {
     pub(crate) time: Duration,
     /// Polls during the measurement.
     pub(crate) polls: usize,
-    /// CPU time of the polling exporter, in steps of 10 ms.
+    /// CPU time of the polling exporter, to 20 ms.
     pub(crate) polling_cpu: Duration,
     /// CPU time of the exporter that did not poll.
     pub(crate) waiting_cpu: Duration,

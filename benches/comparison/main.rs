@@ -54,6 +54,7 @@ struct ComparisonSize {
     /// Streams behind the proxy.
     distant_streams: usize,
     rounds: Rounds,
+    distant_rounds: Rounds,
     /// Numbers of streams, from the smallest.
     scale: &'static [ScaleStep],
     /// Duration of the measurement of idle exporters.
@@ -69,11 +70,12 @@ struct ComparisonSize {
 const FULL: ComparisonSize = ComparisonSize {
     streams: 10_000,
     distant_streams: 1_000,
-    rounds: Rounds { count: 5, polls: 5, interval: Duration::from_secs(3) },
+    rounds: Rounds { count: 5, polls: 10, interval: Duration::from_secs(3) },
+    distant_rounds: Rounds { count: 5, polls: 100, interval: Duration::from_millis(250) },
     scale: &[
-        ScaleStep { streams: 1_000, interval: Duration::from_secs(1) },
-        ScaleStep { streams: 10_000, interval: Duration::from_secs(3) },
-        ScaleStep { streams: 100_000, interval: Duration::from_secs(10) },
+        ScaleStep { streams: 1_000, polls: 100, interval: Duration::from_millis(250) },
+        ScaleStep { streams: 10_000, polls: 10, interval: Duration::from_secs(3) },
+        ScaleStep { streams: 100_000, polls: 3, interval: Duration::from_secs(10) },
     ],
     idle: Duration::from_secs(20),
     limit: Duration::from_secs(45 * 60),
@@ -91,9 +93,10 @@ const QUICK: ComparisonSize = ComparisonSize {
     streams: 50,
     distant_streams: 20,
     rounds: Rounds { count: 1, polls: 2, interval: Duration::from_millis(500) },
+    distant_rounds: Rounds { count: 1, polls: 2, interval: Duration::from_millis(500) },
     scale: &[
-        ScaleStep { streams: 10, interval: Duration::from_millis(500) },
-        ScaleStep { streams: 50, interval: Duration::from_millis(500) },
+        ScaleStep { streams: 10, polls: 2, interval: Duration::from_millis(500) },
+        ScaleStep { streams: 50, polls: 2, interval: Duration::from_millis(500) },
     ],
     idle: Duration::from_secs(2),
     limit: Duration::from_secs(120),
@@ -183,7 +186,8 @@ async fn compare_distant(size: &ComparisonSize, program: &'static Program, peer:
     StreamLoad { streams: size.distant_streams }.fill(&server).await;
     let proxy = LatencyProxy::start(server.address(), ONE_WAY);
     let added = usage::round_trip(&proxy.url()).await.saturating_sub(usage::round_trip(&server.url()).await);
-    let (ours, theirs) = by_turns(&server, &proxy.url(), peer, size.distant_streams, &size.rounds).await;
+    let (ours, theirs) =
+        by_turns(&server, &proxy.url(), peer, size.distant_streams, &size.distant_rounds).await;
     let title = format!(
         "{} streams behind {:.1} ms of round trip",
         size.distant_streams,

@@ -14,11 +14,10 @@ use crate::support::servers::Program;
 /// A number of streams, and a poll interval that leaves time for them.
 pub(crate) struct ScaleStep {
     pub(crate) streams: usize,
+    /// Number of measured polls.
+    pub(crate) polls: u32,
     pub(crate) interval: Duration,
 }
-
-/// Measured polls of streamgauge per step.
-const POLLS: u32 = 3;
 
 /// The figures of one run of either exporter.
 pub(crate) struct ScaleFigures {
@@ -29,12 +28,12 @@ pub(crate) struct ScaleFigures {
 
 /// Runs both exporters once on a new server with the streams of the step.
 pub(crate) async fn measure(program: &'static Program, peer: &Path, step: &ScaleStep) -> ScaleFigures {
-    let ScaleStep { streams, interval } = *step;
+    let ScaleStep { streams, polls, interval } = *step;
     let server = Server::start(program, &[]).await;
     StreamLoad { streams }.fill(&server).await;
     let mut info = server.connection().await;
     progress(&format!("{streams} streams: streamgauge"));
-    let rounds = Rounds { count: 1, polls: POLLS, interval };
+    let rounds = Rounds { count: 1, polls, interval };
     let exporter = start_streamgauge(&server.url(), step).await;
     let ours = runs::streamgauge(&mut info, exporter, streams, &rounds).await;
     progress(&format!("{streams} streams: prometheus-redis-exporter"));

@@ -83,7 +83,7 @@ impl Table {
         let mut line = |what: &str, ours: &Quantity, theirs: &Quantity, goal: Option<f64>| {
             let ratio = theirs.number() / ours.number();
             let goal_text = goal.map_or_else(String::new, |goal| format!("{goal}x"));
-            // CPU time is counted in steps of 10 ms and may be 0 in a small run.
+            // CPU time may be 0 in a small run.
             let ratio_text = if ratio.is_finite() { format!("{ratio:.1}x") } else { String::new() };
             lines +=
                 &format!("| {what} | {} | {} | {ratio_text} | {goal_text} |\n", ours.text(), theirs.text());

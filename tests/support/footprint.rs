@@ -6,7 +6,8 @@ use std::time::Duration;
 /// Ticks of `/proc/PID/stat` in a second: fixed at 100 for what programs see, whatever the kernel's own rate.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// CPU time of all threads, user and system. Source: `/proc/PID/stat`, in steps of 10 ms.
+/// CPU time of all threads, user and system. Source: `/proc/PID/stat`, which rounds each of the two down to 10 ms, so that a
+/// difference may miss up to 20 ms. Finer times, of each thread, are gone once the thread has ended.
 pub fn cpu(pid: u32) -> Duration {
     let stat = read(pid, "stat");
     // The name, in parentheses, may contain anything; only numbers follow it.
