@@ -106,8 +106,8 @@ struct Pass {
 struct FinishedPass {
     /// The node's clock when it began.
     began: Micros,
-    /// The clocks of the node and of the caller in the poll in which it ended.
-    ended: Clocks,
+    /// Start of the poll in which it ended, by the caller's clock. The census has the node's.
+    ended: Micros,
     /// The clocks until which the list is known to be unchanged since the pass began.
     unchanged_until: Option<Clocks>,
     census: Arc<PendingCensus>,
@@ -225,7 +225,7 @@ impl Census {
     /// caller's clock, and the group does not become stuck by waiting longer.
     pub(crate) fn stays_the_same(&self, at: Duration, window: Duration) -> bool {
         self.pass.is_none()
-            && self.finished.as_ref().is_none_or(|finished| finished.ended.caller != Micros::from(at))
+            && self.finished.as_ref().is_none_or(|finished| finished.ended != Micros::from(at))
             && self.certain_idle().is_none_or(|idle| idle >= window)
     }
 
@@ -255,8 +255,8 @@ impl Census {
     /// ended and the present one.
     pub(crate) fn certain_idle(&self) -> Option<Duration> {
         let finished = self.finished.as_ref().and_then(|finished| {
-            let until = finished.unchanged_until.unwrap_or(finished.ended).caller;
-            Some(finished.certain_idle?.get() + finished.ended.caller.until(until.get()))
+            let until = finished.unchanged_until.map_or(finished.ended, |until| until.caller);
+            Some(finished.certain_idle?.get() + finished.ended.until(until.get()))
         });
         finished.max(self.pass.as_ref().and_then(|pass| pass.tally.certain_idle))
     }
@@ -289,7 +289,7 @@ impl Pass {
         census.ended = reading.time;
         FinishedPass {
             began: Micros::from(self.began),
-            ended: Clocks::of((reading.time, reading.at)),
+            ended: reading.at.into(),
             unchanged_until: None,
             census: Arc::new(census),
             certain_idle: certain_idle.map(Micros::from),

@@ -930,6 +930,59 @@ mod tests {
     }
 
     #[test]
+    fn the_age_of_an_id_is_as_of_the_reading_and_grows_while_nothing_changes() {
+        const READ_AT: Duration = Duration::from_micros(1_700_000_000_000_250);
+        let (s, micros) = (Duration::from_secs, Duration::from_micros);
+        for (ms, age) in [
+            (1_699_999_990_000, Some(micros(10_000_250))),
+            (1_700_000_000_000, Some(micros(250))),
+            // Ahead of the clock: by a little, and by more than five seconds, after which it is no time later either.
+            (1_700_000_003_000, Some(s(0))),
+            (1_700_000_006_000, None),
+            (5, None),
+            (0, None),
+            (u64::MAX, None),
+        ] {
+            let id = StreamId::new(ms, 1);
+            let oldest = OldestPending::Entry { id, consumer: None, idle: Some(s(2).into()), deliveries: 1 };
+            let values =
+                GroupValues { last_delivered_id: id, oldest_pending: Some(oldest), ..GroupValues::default() };
+            let ages = |view: GroupView<'_>| [view.last_delivered_id_age(), view.oldest_pending_age()];
+            assert_eq!(ages(GroupView::at(&values, READ_AT)), [age; 2], "{ms}");
+            let later = GroupView::later(&values, READ_AT, s(30));
+            assert_eq!(ages(later), [age.map(|age| age + s(30)); 2], "{ms}");
+        }
+        for oldest_pending in [None, Some(OldestPending::Nothing)] {
+            let values = GroupValues { oldest_pending, ..GroupValues::default() };
+            assert_eq!(GroupView::at(&values, READ_AT).oldest_pending_age(), None);
+        }
+        assert_eq!(size_of::<Option<OldestPending>>(), 40);
+    }
+
+    #[test]
+    fn a_family_has_the_largest_age_although_it_has_the_smallest_id() {
+        const READ_AT: Duration = Duration::from_secs(1_700_000_000);
+        let s = Duration::from_secs;
+        let of = |ms| {
+            let id = StreamId::new(ms, 0);
+            let oldest = OldestPending::Entry { id, consumer: None, idle: None, deliveries: 1 };
+            GroupValues { last_delivered_id: id, oldest_pending: Some(oldest), ..GroupValues::default() }
+        };
+        // The smallest ID is no time, and each stream was read at a time of its own.
+        let members = [of(7), of(1_699_999_900_000), of(1_699_999_950_000)];
+        let [one, two, three] = members.each_ref();
+        let views = [
+            GroupView::at(one, READ_AT),
+            GroupView::later(two, READ_AT - s(60), s(2)),
+            GroupView::at(three, READ_AT - s(1)),
+        ];
+        let family = GroupValues::of_family(&views, READ_AT);
+        let shown = GroupView::at(&family, READ_AT);
+        assert_eq!(shown.last_delivered_id, StreamId::new(7, 0));
+        assert_eq!([shown.last_delivered_id_age(), shown.oldest_pending_age()], [Some(s(49)); 2]);
+    }
+
+    #[test]
     fn a_lag_takes_sixteen_bytes_and_has_its_bounds() {
         assert_eq!(size_of::<Lag>(), 16);
         let bounds = |lag: Lag| (lag.exact(), lag.min(), lag.max());
