@@ -167,6 +167,24 @@ impl From<Option<u64>> for SmallCount {
     }
 }
 
+/// A number below 2^63 and a flag, in eight bytes. A larger number is kept as the largest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flagged(u64);
+
+impl Flagged {
+    pub(crate) fn new(number: u64, flag: bool) -> Self {
+        Self(number.min(u64::MAX >> 1) << 1 | u64::from(flag))
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0 >> 1
+    }
+
+    pub(crate) fn flag(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
 /// Returns a time in milliseconds; the largest number if it is longer.
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -300,6 +318,20 @@ mod tests {
         for (count, kept) in [(0, 0), (1, 1), (largest, largest), (largest + 1, largest), (u64::MAX, largest)]
         {
             assert_eq!(SmallCount::from(Some(count)).get(), Some(kept));
+        }
+    }
+
+    #[test]
+    fn a_number_and_a_flag_take_eight_bytes() {
+        assert_eq!((size_of::<Flagged>(), Flagged::default()), (8, Flagged::new(0, false)));
+        let largest = u64::MAX >> 1;
+        for (number, kept) in
+            [(0, 0), (1, 1), (largest, largest), (largest + 1, largest), (u64::MAX, largest)]
+        {
+            for flag in [false, true] {
+                let flagged = Flagged::new(number, flag);
+                assert_eq!((flagged.number(), flagged.flag()), (kept, flag));
+            }
         }
     }
 

@@ -20,6 +20,57 @@ pub struct ConsumerCounts {
     changes: Box<[ConsumerCount]>,
 }
 
+/// The number of consumers of a group that has had it for the last day, or for as long as it was observed. Times are in
+/// whole seconds, as in a state file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SteadyCount {
+    /// 0 before the first reading.
+    noted_at_s: u32,
+    since_s: u32,
+    consumers: u32,
+}
+
+impl SteadyCount {
+    /// Returns the count; `None` if it has changed.
+    pub(crate) fn of(counts: &ConsumerCounts) -> Option<Self> {
+        let seconds = |time: Micros| u32::try_from(time.get().as_secs()).unwrap_or(u32::MAX);
+        match *counts.changes {
+            [] => Some(Self::default()),
+            [ConsumerCount { since, consumers }] => Some(Self {
+                noted_at_s: seconds(counts.noted_at),
+                since_s: seconds(since),
+                consumers: u32::try_from(consumers).unwrap_or(u32::MAX),
+            }),
+            _ => None,
+        }
+    }
+
+    fn noted_at(self) -> Duration {
+        Duration::from_secs(self.noted_at_s.into())
+    }
+
+    fn since(self) -> Duration {
+        Duration::from_secs(self.since_s.into())
+    }
+
+    /// Returns the same as a list.
+    pub(crate) fn counts(self) -> ConsumerCounts {
+        let count = (self.noted_at_s > 0).then_some((self.since(), self.consumers.into()));
+        ConsumerCounts::known(self.noted_at(), count)
+    }
+
+    /// Returns true if the last reading that was noted is not an hour old yet, so that no other is to be noted.
+    pub(crate) fn is_recent(self, now: Duration) -> bool {
+        self.noted_at_s > 0 && is_within(HOUR, self.noted_at(), now)
+    }
+
+    /// Returns how many more consumers there are now than a day ago; `None` if the group was not observed for so long.
+    pub(crate) fn growth(self, now: Duration, consumers: u64) -> Option<u64> {
+        let is_known = self.noted_at_s > 0 && now.saturating_sub(self.since()) >= DAY;
+        is_known.then(|| consumers.saturating_sub(self.consumers.into()))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ConsumerCount {
     since: Micros,
@@ -53,13 +104,18 @@ impl ConsumerCounts {
         self.changes.iter().map(|count| (count.since.get(), count.consumers))
     }
 
-    /// Notes a reading, if the last one that was noted is an hour old.
+    /// Returns true if the last reading that was noted is not an hour old yet, so that no other is to be noted.
+    pub(crate) fn is_recent(&self, now: Duration) -> bool {
+        !self.changes.is_empty() && is_within(HOUR, self.noted_at(), now)
+    }
+
+    /// Notes a reading, unless there is a [recent](Self::is_recent) one.
     pub(crate) fn note(&mut self, now: Duration, consumers: u64) {
-        let noted_at = self.noted_at();
-        let is_continued = noted_at <= now && now - noted_at <= MAX_GAP;
-        if is_continued && !self.changes.is_empty() && now - noted_at < HOUR {
+        if self.is_recent(now) {
             return;
         }
+        let noted_at = self.noted_at();
+        let is_continued = noted_at <= now && now - noted_at <= MAX_GAP;
         self.noted_at = now.into();
         let known = if is_continued { &*self.changes } else { &[] };
         let old = known.iter().filter(|count| count.is_old(now)).count();
@@ -81,6 +137,11 @@ impl ConsumerCounts {
     pub(crate) fn has_changed(&self) -> bool {
         self.changes.len() > 1
     }
+}
+
+/// Returns true if less than `time` has passed since `at`, by a clock that may have been set back.
+fn is_within(time: Duration, at: Duration, now: Duration) -> bool {
+    now.checked_sub(at).is_some_and(|age| age < time)
 }
 
 #[cfg(test)]

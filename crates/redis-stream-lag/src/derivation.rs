@@ -163,12 +163,11 @@ impl<'a> Derivation<'a> {
             }
             (QuestionPurpose::Census { group, at_most }, Answer::PendingPage(entries)) => {
                 let (info, open, at) = (&stream.info, &mut stream.groups[group], self.poll.at);
-                let history = open.cache.history.as_ref();
                 let reading = PageReading {
                     at_most,
                     time: now,
                     at,
-                    clock_jump: history.map_or(Duration::ZERO, |history| history.clock_jump(now, at)),
+                    clock_jump: stream.cache.clock.jump(now, at),
                     first: info.first,
                 };
                 let census = open.cache.census_mut();

@@ -206,7 +206,7 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, mut open: GroupState
         }
         _ => None,
     };
-    open.cache.unowned = unowned(group, &open).map(Count::from);
+    open.cache.unowned = unowned(group, &open).into();
     open.cache.trusted_counters = trusted_counters;
     match &mut open.cache.pending {
         pending if group.pending == 0 => *pending = None,
@@ -315,6 +315,7 @@ fn note_histories(
     statuses: &mut Vec<GroupStatus>,
 ) {
     statuses.clear();
+    stream.cache.clock.note(stream.info.time, at, stream.reading.window);
     for number in 0..stream.groups.len() {
         let position_before = stream.groups[number].cache.position();
         statuses.push(note_history(stream, number, state, at));
@@ -341,7 +342,7 @@ fn note_history(
                 state.take_restored(&stream.reading.key, &group.name)
             {
                 history.restore(rhythm, status);
-                open.cache.consumer_counts = consumers;
+                open.cache.set_consumer_counts(consumers);
             }
             history
         }
@@ -353,8 +354,8 @@ fn note_history(
             history
         }
     };
+    open.cache.note_consumer_count(info.time, group.consumers);
     let history = open.cache.history.insert(history);
-    open.cache.consumer_counts.note(info.time, group.consumers);
     let view = HistoryWindow { history, sample: &sample, window };
     open.is_losing = view.is_recent(view.history.lost_at());
     let status = status::evaluate(&view);
@@ -419,6 +420,7 @@ fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Du
         oldest_pending: if group.pending == 0 { PelHead::Empty } else { open.oldest_pending },
         longest_pending_idle: census(group, open).and_then(Census::certain_idle),
         lost: open.cache.losses.evidence(),
+        clock_jump: stream.cache.clock.jump(info.time, at),
     }
 }
 
@@ -550,7 +552,7 @@ fn group_values(
     };
     let (flow, reading) = (&open.cache.flow, flow_reading(stream, group, open, at));
     let window = stream.reading.window;
-    let consumers_growth = open.cache.consumer_counts.growth(info.time, group.consumers);
+    let consumers_growth = open.cache.consumers_growth(info.time, group.consumers);
     let entries_lost =
         info.entries_added.filter(|_| !open.cache.losses.is_uncertain()).map(|_| open.cache.losses.entries());
     GroupValues {
@@ -604,7 +606,7 @@ fn seldom_group_values(
 fn messages_released(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -> Option<u64> {
     match unowned(group, open).filter(|_| stream.node.has_xnack)? {
         0 => Some(0),
-        unowned => open.cache.unowned.map(|before| before.get().min(unowned)),
+        unowned => open.cache.unowned.get().map(|before| before.min(unowned)),
     }
 }
 

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::compact::{Count, MostlyDefault, millis};
+use crate::compact::{Count, Flagged, MostlyDefault, millis};
 use crate::report::{EntryRate, LossEstimate};
 use crate::timeline::Timeline;
 use redis_stream_core::id::StreamId;
@@ -65,13 +65,14 @@ pub(crate) enum UnseenLoss {
 /// The entries that came and went since a group was first seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flow {
-    last: Option<CountedReading>,
+    /// The number of entries that were not ahead in the last reading that was counted.
+    not_ahead: Option<Count>,
+    /// The size of the PEL in that reading, and whether the group stood elsewhere in that reading, or has moved since.
+    pending_and_move: Flagged,
     /// Number of entries delivered, as it was reported: what was counted too early is made up for, and never taken back.
     delivered: u64,
     /// The same for entries acknowledged.
     acknowledged: u64,
-    /// True if the group stood elsewhere in the last reading that was counted, or between.
-    has_moved: bool,
     rare: MostlyDefault<RareFlow>,
     /// Readings with an exact lag, the oldest first: one a window ago or, at first, the oldest, and those since.
     points: Timeline<FlowPoint, GAPS>,
@@ -84,6 +85,8 @@ struct RareFlow {
     too_early: Excess,
     /// The estimated loss less the known one, since trimming overtakes the group.
     unknown_loss: i64,
+    /// Number of entries that it had lost in the last reading that was counted.
+    lost: u64,
 }
 
 /// The entries by which reported counts exceed the present ones.
@@ -98,14 +101,6 @@ fn add(reported: &mut u64, excess: &mut i64, growth: i64) {
     let present = reported.cast_signed().saturating_sub(*excess).saturating_add(growth);
     *reported = (*reported).max(u64::try_from(present).unwrap_or(0));
     *excess = reported.cast_signed().saturating_sub(present);
-}
-
-/// A reading that shows which entries are not ahead of the group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct CountedReading {
-    not_ahead: Count,
-    lost: u64,
-    pending: u64,
 }
 
 impl UnseenLoss {
@@ -148,10 +143,12 @@ struct FlowPoint {
 impl Flow {
     /// Takes a reading. `position_before` is the position in the reading before; `0-0` if there was none.
     pub(crate) fn note(&mut self, reading: &FlowReading, position_before: StreamId, window: Duration) {
-        self.has_moved |= reading.position != position_before;
+        if reading.position != position_before {
+            self.pending_and_move = Flagged::new(self.pending_and_move.number(), true);
+        }
         if reading.position < position_before {
             // What it is delivered again counts again; what it was delivered since it was set back is not known.
-            self.last = None;
+            self.not_ahead = None;
             self.points.clear();
         }
         let Some(lag) = reading.lag else { return };
@@ -167,21 +164,26 @@ impl Flow {
         let &FlowReading { lost, unseen_loss, pending, .. } = reading;
         let growth = |now: u64, before: u64| now.cast_signed().saturating_sub(before.cast_signed());
         // What the group has passed and is still in the stream was delivered.
-        let at_most = self.last.map_or(0, |before| {
-            growth(reading.removed_to.unwrap_or(not_ahead).min(not_ahead), before.not_ahead.get()).max(0)
+        let at_most = self.not_ahead.map_or(0, |before| {
+            growth(reading.removed_to.unwrap_or(not_ahead).min(not_ahead), before.get()).max(0)
         });
-        if self.has_moved && unseen_loss == UnseenLoss::Unknown && at_most > 0 {
+        let has_moved = self.pending_and_move.flag();
+        if has_moved && unseen_loss == UnseenLoss::Unknown && at_most > 0 {
             return;
         }
-        let has_moved = std::mem::take(&mut self.has_moved);
-        let now = CountedReading { not_ahead: Count::from(not_ahead), lost, pending };
-        let Some(before) = self.last.replace(now) else { return };
-        let passed = growth(not_ahead, before.not_ahead.get());
+        let pending_before = self.pending_and_move.number();
+        self.pending_and_move = Flagged::new(pending, false);
+        let lost_before = self.rare.get().map_or(0, |rare| rare.lost);
+        if lost != lost_before {
+            self.rare.change(|rare| rare.lost = lost);
+        }
+        let Some(before) = self.not_ahead.replace(not_ahead.into()) else { return };
+        let passed = growth(not_ahead, before.get());
         // After a failover the server may have forgotten entries.
         if reading.is_beyond_end || passed < 0 {
             return;
         }
-        let known_loss = growth(lost, before.lost);
+        let known_loss = growth(lost, lost_before);
         let estimated = unseen_loss.of(passed).map(|lost| lost.min(at_most));
         let Self { delivered, acknowledged, rare, .. } = self;
         rare.change(|rare| {
@@ -190,7 +192,7 @@ impl Flow {
             // A loss may be known only after the group has passed it.
             let growth_delivered = growth_delivered.min(if has_moved { i64::MAX } else { 0 });
             add(delivered, &mut rare.too_early.delivered, growth_delivered);
-            let growth_acknowledged = growth_delivered.saturating_sub(growth(pending, before.pending));
+            let growth_acknowledged = growth_delivered.saturating_sub(growth(pending, pending_before));
             add(acknowledged, &mut rare.too_early.acknowledged, growth_acknowledged);
         });
     }
@@ -226,7 +228,7 @@ impl Flow {
     /// Takes the next reading for the first one of another stream or group. The counts are kept.
     pub(crate) fn restart(&mut self) {
         let Self { delivered, acknowledged, mut rare, .. } = std::mem::take(self);
-        rare.change(|rare| rare.unknown_loss = 0);
+        rare.change(|rare| (rare.unknown_loss, rare.lost) = (0, 0));
         *self = Self { delivered, acknowledged, rare, ..Self::default() };
     }
 
@@ -242,7 +244,7 @@ impl Flow {
 
     /// Returns true if the counts are those up to this reading, which was noted last.
     fn shows(&self, reading: &FlowReading) -> bool {
-        let is_counted = self.last.is_some() && !self.has_moved;
+        let is_counted = self.not_ahead.is_some() && !self.pending_and_move.flag();
         is_counted && reading.lag.is_some() && reading.added.is_some()
     }
 

@@ -4,10 +4,10 @@
 //! polled. Timestamps come from the caller's monotonic clock, so that a jump of the server's clock makes no condition
 //! look older than it is.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroI64, NonZeroU64};
 use std::time::Duration;
 
-use crate::compact::{Micros, MostlyDefault, millis};
+use crate::compact::{Flagged, Micros, Millis, MostlyDefault, millis};
 use crate::pending_cache::PelHead;
 use crate::question::PendingEntry;
 use crate::report::{GroupStatus, HistoryCoverage, Lag, Status};
@@ -52,6 +52,34 @@ pub(super) struct Sample {
     pub(super) longest_pending_idle: Option<Duration>,
     /// A number that rises whenever the group loses entries.
     pub(super) lost: u64,
+    /// The time by which the node's clock was set ahead within the window.
+    pub(super) clock_jump: Duration,
+}
+
+/// The node's clock, compared with the caller's over a window.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NodeClock {
+    /// The time at which the node's clock had not jumped ahead, within the window.
+    basis_at: Option<Millis>,
+    /// Its offset then: the time by which it was ahead of the caller's clock.
+    offset_ms: u64,
+}
+
+impl NodeClock {
+    /// Takes a reading.
+    pub(super) fn note(&mut self, node_time: Duration, at: Duration, window: Duration) {
+        let offset = node_time.saturating_sub(at);
+        let is_basis_old = self.basis_at.is_none_or(|basis| at.saturating_sub(basis.get()) >= window);
+        if is_basis_old || offset <= Duration::from_millis(self.offset_ms) + window / 4 {
+            (self.basis_at, self.offset_ms) = (Some(at.into()), millis(offset));
+        }
+    }
+
+    /// Returns the time by which it was set ahead within the window, as of a reading.
+    pub(super) fn jump(&self, node_time: Duration, at: Duration) -> Duration {
+        let offset = self.basis_at.map(|_| Duration::from_millis(self.offset_ms));
+        offset.map_or(Duration::ZERO, |offset| node_time.saturating_sub(at).saturating_sub(offset))
+    }
 }
 
 impl Sample {
@@ -66,16 +94,16 @@ impl Sample {
     }
 
     /// Returns true if the PEL has become smaller than `pending`, and not because XGROUP DELCONSUMER dropped entries.
-    fn shows_acknowledgement(&self, pending: u64, consumers: u32) -> bool {
+    fn shows_acknowledgement(&self, pending: u32, consumers: u32) -> bool {
         match self.dropped {
-            Some(dropped) => self.pending.saturating_add(dropped) < pending,
-            None => self.pending < pending && self.consumer_count() >= consumers,
+            Some(dropped) => self.pending.saturating_add(dropped) < pending.into(),
+            None => self.pending < pending.into() && self.consumer_count() >= consumers,
         }
     }
 
-    /// Returns the time by which the node's clock is ahead of the caller's.
-    fn clock_offset(&self) -> Duration {
-        self.node_time.saturating_sub(self.at)
+    /// Returns the size of the PEL. It takes more memory than there is to exceed this.
+    fn pending_count(&self) -> u32 {
+        u32::try_from(self.pending).unwrap_or(u32::MAX)
     }
 
     fn consumer_count(&self) -> u32 {
@@ -101,21 +129,28 @@ pub(super) enum ConsumerActivity {
     Unknown,
 }
 
-/// The activity of consumers when it was last known, in half the memory.
+/// The activity of consumers when it was last known, in four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct NotedActivity(
-    /// Idle time in milliseconds; the two largest numbers are the activities without one.
-    u64,
+    /// Idle time in milliseconds; from [`LONG`](Self::LONG) on, in seconds more than that. The two largest numbers are the
+    /// activities without one.
+    u32,
 );
 
 impl NotedActivity {
-    const UNKNOWN: u64 = u64::MAX;
-    const NO_CONSUMERS: u64 = u64::MAX - 1;
+    /// 24 days.
+    const LONG: u32 = 1 << 31;
+    const UNKNOWN: u32 = u32::MAX;
+    const NO_CONSUMERS: u32 = u32::MAX - 1;
 
     fn of(activity: ConsumerActivity) -> Self {
+        let stored = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).min(Self::NO_CONSUMERS - 1);
         Self(match activity {
             ConsumerActivity::NoConsumers => Self::NO_CONSUMERS,
-            ConsumerActivity::IdleFor(idle) => millis(idle).min(Self::NO_CONSUMERS - 1),
+            ConsumerActivity::IdleFor(idle) => match millis(idle) {
+                idle_ms if idle_ms < Self::LONG.into() => stored(idle_ms),
+                idle_ms => stored(u64::from(Self::LONG) + idle_ms / 1_000),
+            },
             ConsumerActivity::Unknown => Self::UNKNOWN,
         })
     }
@@ -124,8 +159,38 @@ impl NotedActivity {
         match self.0 {
             Self::NO_CONSUMERS => ConsumerActivity::NoConsumers,
             Self::UNKNOWN => ConsumerActivity::Unknown,
-            idle_ms => ConsumerActivity::IdleFor(Duration::from_millis(idle_ms)),
+            Self::LONG.. => ConsumerActivity::IdleFor(Duration::from_secs((self.0 - Self::LONG).into())),
+            idle_ms => ConsumerActivity::IdleFor(Duration::from_millis(idle_ms.into())),
         }
+    }
+}
+
+/// The time for which entries have waited and the group has not moved, in eight bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wait(
+    /// In microseconds: one more than the time since which, by the caller's clock, or negative, one more than the time for
+    /// which they had waited when the history began.
+    NonZeroI64,
+);
+
+impl Wait {
+    fn since(at: Duration) -> Self {
+        Self(Self::stored(at))
+    }
+
+    fn before_history(time: Duration) -> Self {
+        Self(-Self::stored(time))
+    }
+
+    fn stored(time: Duration) -> NonZeroI64 {
+        let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        NonZeroI64::new(micros.saturating_add(1)).expect("it is positive")
+    }
+
+    /// Returns the time since which, and for how long they had waited before, given the time at which the history began.
+    fn get(self, began: Micros) -> (Duration, Duration) {
+        let time = Duration::from_micros(self.0.get().unsigned_abs() - 1);
+        if self.0.is_positive() { (time, Duration::ZERO) } else { (began.get(), time) }
     }
 }
 
@@ -136,10 +201,8 @@ pub(super) struct History {
     position: StreamId,
     /// Time at which the group was last seen to have been delivered entries, by the second reading at the earliest.
     delivered_at: Option<Micros>,
-    /// Time since which entries have waited and the group has not moved.
-    waiting_since: Option<Micros>,
-    /// Time for which they had waited then, if the first reading proves that.
-    waited_before_ms: u64,
+    /// The wait of entries, while there are any and the group has not moved.
+    wait: Option<Wait>,
     /// True if the group appeared, in a stream that was known before, when the history began.
     has_appeared: bool,
     /// True once the group was seen with nothing to read.
@@ -148,7 +211,7 @@ pub(super) struct History {
     had_nothing_pending: bool,
     status: Status,
     consumers: u32,
-    pending: u64,
+    pending: u32,
     /// Last time at which the PEL had become smaller.
     acknowledged_at: Option<Micros>,
     /// Time at which the status began, by the node's clock.
@@ -157,8 +220,6 @@ pub(super) struct History {
     oldest_pending: Option<Box<TrackedPending>>,
     /// The activity when it was last known.
     activity: NotedActivity,
-    /// The time at which the node's clock had not jumped ahead, within the window, and its offset then.
-    clock_basis_ms: (u64, u64),
     /// Lags since the group was last caught up, the oldest first. All but the first are within the window; the first
     /// is the last one before it.
     points: Timeline<LagPoint, GAPS>,
@@ -192,8 +253,29 @@ pub struct DatedStatus {
 /// The oldest pending entry, and the time since which it has been that without another delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TrackedPending {
-    pub(super) entry: PendingEntry,
+    id: StreamId,
+    /// The number of deliveries, and whether it was idle for the window when it was last known.
+    deliveries_and_idle: Flagged,
     pub(super) since: Micros,
+}
+
+impl TrackedPending {
+    fn of(entry: PendingEntry, at: Duration, window: Duration) -> Self {
+        // An entry that was released by XNACK has no idle time.
+        let is_idle = entry.idle_ms.is_none_or(|idle| is_long(Duration::from_millis(idle), window));
+        let deliveries_and_idle = Flagged::new(entry.deliveries, is_idle);
+        Self { id: entry.id, deliveries_and_idle, since: at.into() }
+    }
+
+    /// Returns true if it was idle for the window when it was last known, or belongs to no consumer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.deliveries_and_idle.flag()
+    }
+
+    fn is_same_delivery(&self, other: &Self) -> bool {
+        let deliveries = |tracked: &Self| tracked.deliveries_and_idle.number();
+        (self.id, deliveries(self)) == (other.id, deliveries(other))
+    }
 }
 
 /// The lag at one time, and what it is compared with.
@@ -217,25 +299,25 @@ impl History {
             began: Micros::from(sample.at),
             position: sample.position,
             delivered_at: None,
-            waiting_since: None,
-            waited_before_ms: 0,
+            wait: None,
             has_appeared: false,
             was_caught_up: false,
             had_nothing_pending: false,
             status: Status::Unknown,
             consumers: sample.consumer_count(),
-            pending: sample.pending,
+            pending: sample.pending_count(),
             acknowledged_at: None,
             status_since_ms: millis(sample.node_time),
             oldest_pending: None,
             activity: NotedActivity::of(sample.activity),
-            clock_basis_ms: (millis(sample.at), millis(sample.clock_offset())),
             points: Timeline::default(),
             rare: MostlyDefault::default(),
         };
         history.rare.change(|rare| rare.lost = sample.lost);
         history.note(sample, window);
-        history.waited_before_ms = millis(sample.proven_wait);
+        if history.wait.is_some() && !sample.proven_wait.is_zero() {
+            history.wait = Some(Wait::before_history(sample.proven_wait));
+        }
         if sample.pending > 0 && sample.activity != ConsumerActivity::NoConsumers {
             // The consumers may have acknowledged until now.
             history.acknowledged_at = Some(Micros::from(sample.at));
@@ -252,13 +334,8 @@ impl History {
             self.note_appearance();
             return;
         }
-        let clock_offset = sample.clock_offset();
         // The node's clock may have been set back.
         self.status_since_ms = self.status_since_ms.min(millis(sample.node_time));
-        let is_basis_old = now.saturating_sub(Duration::from_millis(self.clock_basis_ms.0)) >= window;
-        if is_basis_old || clock_offset <= self.clock_basis() + window / 4 {
-            self.clock_basis_ms = (millis(now), millis(clock_offset));
-        }
         if sample.shows_acknowledgement(self.pending, self.consumers) {
             self.acknowledged_at = Some(Micros::from(now));
         }
@@ -266,24 +343,18 @@ impl History {
         if sample.position > self.position {
             self.delivered_at = Some(Micros::from(now));
         }
-        if sample.position != self.position {
-            self.waited_before_ms = 0;
-        }
-        self.waiting_since = match self.waiting_since {
+        self.wait = match self.wait {
             _ if !sample.is_behind() => None,
-            Some(since) if sample.position == self.position => Some(since),
-            _ => Some(Micros::from(now)),
+            Some(wait) if sample.position == self.position => Some(wait),
+            _ => Some(Wait::since(now)),
         };
-        if self.waiting_since.is_none() {
-            self.waited_before_ms = 0;
-        }
         self.was_caught_up |= sample.lag == Lag::Exact(0);
         self.had_nothing_pending |= sample.pending == 0;
-        self.note_oldest_pending(sample);
+        self.note_oldest_pending(sample, window);
         self.note_activity(sample.activity);
         self.note_point(sample, window);
         (self.position, self.pending, self.consumers) =
-            (sample.position, sample.pending, sample.consumer_count());
+            (sample.position, sample.pending_count(), sample.consumer_count());
     }
 
     /// Returns true if the samples of the last window show the same.
@@ -307,7 +378,7 @@ impl History {
             ConsumerActivity::IdleFor(idle) => idle < window + window / 4,
             ConsumerActivity::NoConsumers | ConsumerActivity::Unknown => false,
         };
-        rare.restored.is_some() || self.waiting_since.is_some() && (is_in_rhythm || is_active)
+        rare.restored.is_some() || self.wait.is_some() && (is_in_rhythm || is_active)
     }
 
     /// Returns the number of consumers in the last reading.
@@ -320,7 +391,7 @@ impl History {
     /// were seen stay valid.
     pub(super) fn interrupt(&mut self, now: Duration) {
         self.began = Micros::from(now);
-        (self.waiting_since, self.oldest_pending) = (None, None);
+        (self.wait, self.oldest_pending) = (None, None);
         (self.was_caught_up, self.had_nothing_pending, self.has_appeared) = (false, false, false);
         self.rare.change(|rare| rare.rhythm.interrupt());
         self.activity = NotedActivity::of(ConsumerActivity::Unknown);
@@ -379,7 +450,7 @@ impl History {
 
     /// Returns the time since which entries have waited and the group has not moved.
     pub(super) fn waiting_since(&self) -> Option<Duration> {
-        self.waiting_since.map(Micros::get)
+        self.wait.map(|wait| wait.get(self.began).0)
     }
 
     /// Returns the last time at which the PEL had become smaller.
@@ -407,15 +478,6 @@ impl History {
         self.activity.get()
     }
 
-    /// Returns the time by which the node's clock was set ahead within the window, as of a reading.
-    pub(super) fn clock_jump(&self, node_time: Duration, at: Duration) -> Duration {
-        node_time.saturating_sub(at).saturating_sub(self.clock_basis())
-    }
-
-    fn clock_basis(&self) -> Duration {
-        Duration::from_millis(self.clock_basis_ms.1)
-    }
-
     /// Returns the time since the last delivery that was seen, at `now`.
     pub(super) fn last_delivery_age(&self, now: Duration) -> Option<Duration> {
         self.delivered_at.map(|at| at.until(now))
@@ -434,8 +496,8 @@ impl History {
 
     /// Returns the time for which entries have waited at `now` without a delivery; zero if none wait.
     pub(super) fn waited(&self, now: Duration) -> Duration {
-        let waited = |since: Micros| since.until(now) + Duration::from_millis(self.waited_before_ms);
-        self.waiting_since.map_or(Duration::ZERO, waited)
+        let wait = self.wait.map(|wait| wait.get(self.began));
+        wait.map_or(Duration::ZERO, |(since, before)| now.saturating_sub(since) + before)
     }
 
     /// Notes what happens to few groups.
@@ -464,7 +526,7 @@ impl History {
         rhythm.note_position(sample.position, sample.at);
     }
 
-    fn note_oldest_pending(&mut self, sample: &Sample) {
+    fn note_oldest_pending(&mut self, sample: &Sample, window: Duration) {
         let entry = match sample.oldest_pending {
             PelHead::Unknown => return,
             PelHead::Empty => {
@@ -473,11 +535,10 @@ impl History {
             }
             PelHead::Entry(entry) => entry,
         };
-        let new = TrackedPending { entry, since: Micros::from(sample.at) };
+        let new = TrackedPending::of(entry, sample.at, window);
         match &mut self.oldest_pending {
             Some(tracked) => {
-                let PendingEntry { id, deliveries, .. } = tracked.entry;
-                let is_same = (id, deliveries) == (entry.id, entry.deliveries);
+                let is_same = tracked.is_same_delivery(&new);
                 **tracked = if is_same { TrackedPending { since: tracked.since, ..new } } else { new };
             }
             None => self.oldest_pending = Some(Box::new(new)),
@@ -508,6 +569,10 @@ impl History {
 
 fn with_tolerance(window: Duration) -> Duration {
     window - window / TOLERANCE
+}
+
+fn is_long(time: Duration, window: Duration) -> bool {
+    time >= with_tolerance(window)
 }
 
 /// A history right after a sample was added, over a window: the input of the status rules.
@@ -559,13 +624,12 @@ impl HistoryWindow<'_> {
     /// Returns true if an idle time is as long as the window, whatever the node's clock did meanwhile. A reading that was
     /// late shows the same as a clock that jumped: an idle time that is longer by as much.
     pub(super) fn is_idle_long(&self, idle: Duration) -> bool {
-        let jump = self.history.clock_jump(self.sample.node_time, self.sample.at);
-        self.is_long(idle.saturating_sub(jump))
+        self.is_long(idle.saturating_sub(self.sample.clock_jump))
     }
 
     /// Returns true if a time is as long as the window.
     pub(super) fn is_long(&self, time: Duration) -> bool {
-        time >= with_tolerance(self.window)
+        is_long(time, self.window)
     }
 
     /// Returns true if an event at `at` happened within the window.
@@ -624,22 +688,40 @@ mod tests {
             oldest_pending: PelHead::Empty,
             longest_pending_idle: None,
             lost: 0,
+            clock_jump: Duration::ZERO,
         }
     }
 
     #[test]
-    fn an_activity_takes_eight_bytes() {
-        let longest = Duration::from_millis(u64::MAX - 2);
+    fn an_activity_takes_four_bytes() {
+        let (exact, days) = (Duration::from_millis((1 << 31) - 1), Duration::from_secs(86_400) * 400);
+        let longest = Duration::from_secs((1 << 31) - 3);
         for (activity, noted) in [
             (ConsumerActivity::NoConsumers, ConsumerActivity::NoConsumers),
             (ConsumerActivity::Unknown, ConsumerActivity::Unknown),
             (ConsumerActivity::IdleFor(Duration::ZERO), ConsumerActivity::IdleFor(Duration::ZERO)),
+            (ConsumerActivity::IdleFor(exact), ConsumerActivity::IdleFor(exact)),
+            (
+                ConsumerActivity::IdleFor(days + exact / 2),
+                ConsumerActivity::IdleFor(days + Duration::from_secs(1_073_741)),
+            ),
             (ConsumerActivity::IdleFor(longest), ConsumerActivity::IdleFor(longest)),
             (ConsumerActivity::IdleFor(Duration::MAX), ConsumerActivity::IdleFor(longest)),
         ] {
             assert_eq!(NotedActivity::of(activity).get(), noted);
         }
-        assert_eq!(size_of::<NotedActivity>(), 8);
+        assert_eq!(size_of::<NotedActivity>(), 4);
+    }
+
+    #[test]
+    fn a_wait_takes_eight_bytes_with_what_was_before_the_history() {
+        let (began, longest) = (Duration::from_secs(5), Duration::from_micros(i64::MAX.unsigned_abs() - 1));
+        assert_eq!(size_of::<Option<Wait>>(), 8);
+        for time in [Duration::ZERO, Duration::from_micros(1), Duration::from_secs(1 << 40), Duration::MAX] {
+            let kept = time.min(longest);
+            assert_eq!(Wait::since(time).get(began.into()), (kept, Duration::ZERO));
+            assert_eq!(Wait::before_history(time).get(began.into()), (began, kept));
+        }
     }
 
     /// Returns a history of polls over three windows, the n-th of which found the lag n.
@@ -700,12 +782,16 @@ mod tests {
             ("back by a year", start - s(86_400 * 365)),
             ("at the epoch", Duration::ZERO),
         ] {
+            let mut clock = NodeClock::default();
+            assert_eq!(clock.jump(node_time, s(60)), Duration::ZERO, "{name}: it is not known");
             let mut read = sample(s(30), Lag::Exact(5));
             read.position = StreamId::new(2, 0);
+            clock.note(read.node_time, read.at, WINDOW);
             let mut history = History::begin(&sample(Duration::ZERO, Lag::Exact(6)), WINDOW);
             assert_eq!(history.last_delivery_age(Duration::ZERO), None, "{name}");
             history.note(&read, WINDOW);
-            let later = Sample { at: s(60), node_time, ..read };
+            clock.note(node_time, s(60), WINDOW);
+            let later = Sample { at: s(60), node_time, clock_jump: clock.jump(node_time, s(60)), ..read };
             history.note(&later, WINDOW);
             assert_eq!(history.last_delivery_age(later.at), Some(s(30)), "{name}");
             assert_eq!(history.waited(later.at), s(30), "{name}");

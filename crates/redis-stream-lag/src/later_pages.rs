@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::census::{Census, DuePage, PageReading, PelReading};
-use crate::history::History;
+use crate::history::NodeClock;
 use crate::question::{LINE_BYTES, PendingEntry, Question, QuestionKind};
 use crate::snapshot::{GroupInfo, StreamInfo};
 use redis_stream_core::id::StreamId;
@@ -63,11 +63,11 @@ impl LaterPage {
         self,
         entries: &[(PendingEntry, Name)],
         census: &mut Census,
-        history: Option<&History>,
+        clock: NodeClock,
         budget: &mut u32,
     ) -> Option<Self> {
         let Self { list, first, at, page: DuePage { at_most, .. }, .. } = self;
-        let clock_jump = history.map_or(Duration::ZERO, |history| history.clock_jump(list.time, at));
+        let clock_jump = clock.jump(list.time, at);
         if census.note_page(entries, &PageReading { at_most, time: list.time, at, clock_jump, first }) {
             return None;
         }

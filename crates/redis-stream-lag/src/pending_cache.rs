@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::compact::{Micros, millis};
+use crate::compact::{Micros, Millis, millis};
 use crate::holder::OldestNeeded;
 use crate::question::PendingEntry;
 use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
@@ -32,7 +32,9 @@ pub(super) enum PelHead {
 /// The oldest pending entry of a group when it was last asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CachedOldestPending {
-    oldest: PendingEntry,
+    id: StreamId,
+    deliveries: u64,
+    idle: Option<Millis>,
     /// Size of the PEL.
     pending: u64,
     /// The node's clock before XPENDING was sent.
@@ -52,7 +54,9 @@ struct TrimmedPending {
 impl CachedOldestPending {
     /// `at` is the node's clock before XPENDING was sent.
     pub(super) fn new(oldest: PendingEntry, group: &GroupInfo, at: Duration) -> Self {
-        Self { oldest, pending: group.pending, at: Micros::from(at), trimmed: None }
+        let PendingEntry { id, idle_ms, deliveries } = oldest;
+        let idle = idle_ms.map(|idle| Duration::from_millis(idle).into());
+        Self { id, deliveries, idle, pending: group.pending, at: Micros::from(at), trimmed: None }
     }
 
     /// Returns the node's clock before XPENDING was sent.
@@ -89,7 +93,7 @@ impl CachedOldestPending {
 
     /// Returns true if the consumers may prove the entry current at `now`; otherwise it has to be asked for.
     pub(super) fn may_be_current(&self, group: &GroupInfo, now: Duration) -> bool {
-        let part = u32::try_from(self.oldest.id.ms % u64::from(SPREAD)).unwrap_or(0);
+        let part = u32::try_from(self.id.ms % u64::from(SPREAD)).unwrap_or(0);
         let max_age = MAX_AGE + MAX_AGE * part / SPREAD;
         let age = now.checked_sub(self.at.get());
         let shows_consumers =
@@ -112,8 +116,9 @@ impl CachedOldestPending {
         let since = millis(now.checked_sub(self.at.get())?);
         let are_idle = consumers.iter().all(|consumer| consumer.idle_ms >= since + millis(uncertainty));
         let held: u64 = consumers.iter().map(|consumer| consumer.pending).sum();
-        let idle_ms = self.oldest.idle_ms?.checked_add(since)?;
-        (are_idle && held == self.pending).then_some(PendingEntry { idle_ms: Some(idle_ms), ..self.oldest })
+        let idle_ms = Some(millis(self.idle?.get()).checked_add(since)?);
+        let &Self { id, deliveries, .. } = self;
+        (are_idle && held == self.pending).then_some(PendingEntry { id, idle_ms, deliveries })
     }
 }
 
@@ -147,9 +152,11 @@ mod tests {
         of.map(consumer).into()
     }
 
+    const OLDEST: PendingEntry =
+        PendingEntry { id: StreamId::new(60, 0), idle_ms: Some(5_000), deliveries: 3 };
+
     fn cached() -> CachedOldestPending {
-        let oldest = PendingEntry { id: StreamId::new(60, 0), idle_ms: Some(5_000), deliveries: 3 };
-        CachedOldestPending::new(oldest, &group(4), ASKED)
+        CachedOldestPending::new(OLDEST, &group(4), ASKED)
     }
 
     #[test]
@@ -172,7 +179,7 @@ mod tests {
     fn the_idle_time_advances() {
         let now = ASKED + Duration::from_secs(10);
         let current = cached().current(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL).unwrap();
-        assert_eq!(current, PendingEntry { idle_ms: Some(15_000), ..cached().oldest });
+        assert_eq!(current, PendingEntry { idle_ms: Some(15_000), ..OLDEST });
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::audit::PartialAudit;
 use crate::census::Census;
 use crate::checkpoints::Checkpoints;
-use crate::compact::{CompactId, Count, Micros, MostlyDefault};
-use crate::consumer_growth::ConsumerCounts;
+use crate::compact::{CompactId, Micros, MostlyDefault, SmallCount};
+use crate::consumer_growth::{ConsumerCounts, SteadyCount};
 use crate::count_scan::CountScans;
 use crate::deleted_pending::CachedDeletedPending;
 use crate::flow::Flow;
@@ -15,7 +15,7 @@ use crate::from_bounds;
 use crate::from_counters::TrustedCounters;
 use crate::group_changes::{GroupChanges, KeptCounters};
 pub use crate::history::DatedStatus;
-use crate::history::History;
+use crate::history::{History, NodeClock};
 use crate::holder::{HolderHistory, UnreadGrowth};
 use crate::later_pages::{LaterPage, LaterPages};
 use crate::loss::{LossReading, Losses};
@@ -103,6 +103,7 @@ pub(super) struct StreamCache {
     /// Sorted by name. `None` while a poll has [taken](Self::take_group) the state.
     groups: Box<[(Name, Option<Box<GroupCache>>)]>,
     pub(super) trims: TrimEvidence,
+    pub(super) clock: NodeClock,
     pub(super) holder: HolderHistory,
     pub(super) changes: GroupChanges,
     pub(super) continuity: StreamContinuity,
@@ -129,11 +130,11 @@ pub(super) struct GroupCache {
     /// Of a group with pending entries.
     pub(super) pending: Option<Box<KnownPending>>,
     /// Pending entries that belonged to no consumer in the last reading.
-    pub(super) unowned: Option<Count>,
+    pub(super) unowned: SmallCount,
     pub(super) history: Option<History>,
     pub(super) flow: Flow,
-    /// Counts of its consumers, beside that of the last reading.
-    pub(super) consumer_counts: ConsumerCounts,
+    /// The number of its consumers, unless it has [changed](RareGroup::consumer_counts).
+    pub(super) steady_count: SteadyCount,
     pub(super) rare: MostlyDefault<RareGroup>,
 }
 
@@ -160,6 +161,8 @@ pub(super) struct RareGroup {
     pub(super) recreation: Option<Recreation>,
     /// Of a group with too many consumers to be read in every poll.
     pub(super) many_consumers: Option<Box<SeldomAsked<SilentConsumers>>>,
+    /// The numbers of its consumers over the last day, if they have changed.
+    consumer_counts: Option<Box<ConsumerCounts>>,
 }
 
 /// The relation of a reading of a stream to the one before.
@@ -198,10 +201,11 @@ impl LagState {
         let Self { later_pages: LaterPages { due, asked, left }, streams, .. } = self;
         for (page, answer) in asked.drain(..).zip(answers) {
             let Answer::PendingPage(entries) = answer else { continue };
-            let group = streams.get_mut(&page.key).and_then(|stream| stream.group_mut(&page.group));
-            let Some(GroupCache { pending: Some(pending), history, .. }) = group else { continue };
-            let Some(census) = &mut pending.census else { continue };
-            due.extend(page.note(&entries, census, history.as_ref(), left));
+            let Some(stream) = streams.get_mut(&page.key) else { continue };
+            let clock = stream.clock;
+            let census = stream.group_mut(&page.group).and_then(GroupCache::census_mut);
+            let Some(census) = census else { continue };
+            due.extend(page.note(&entries, census, clock, left));
         }
     }
 
@@ -212,26 +216,25 @@ impl LagState {
             groups.filter_map(move |(name, group)| {
                 let group = group.as_ref()?;
                 let history = group.history.as_ref()?;
-                Some((key, name, history.rhythm(), history.condition(), &group.consumer_counts))
+                Some((key, name, history.rhythm(), history.condition(), group.changed_consumer_counts()))
             })
         });
         let not_read = self.restored.iter().flat_map(|(key, groups)| {
-            groups.iter().map(move |group| (key, &group.name, group.rhythm, group.status, &group.consumers))
+            groups.iter().map(move |group| {
+                let consumers = Some(&group.consumers).filter(|consumers| consumers.has_changed());
+                (key, &group.name, group.rhythm, group.status, consumers)
+            })
         });
         read.chain(not_read).filter_map(move |(stream, group, rhythm, status, consumers)| {
             let pause = rhythm.learned(now);
             let pause = pause.map(|(length, remembered_for)| LearnedPause { length, remembered_for });
-            let is_known = pause.is_some() || status.is_some() || consumers.has_changed();
+            let is_known = pause.is_some() || status.is_some() || consumers.is_some();
             is_known.then(|| RememberedGroup {
                 stream: stream.clone(),
                 group: group.clone(),
                 pause,
                 status,
-                consumers: if consumers.has_changed() {
-                    consumers.clone()
-                } else {
-                    ConsumerCounts::default()
-                },
+                consumers: consumers.cloned().unwrap_or_default(),
             })
         })
     }
@@ -418,6 +421,39 @@ impl GroupCache {
         self.rare.change(|rare| change(rare.many_consumers.get_or_insert_default()));
     }
 
+    /// Returns the numbers of its consumers over the last day, if they have changed.
+    fn changed_consumer_counts(&self) -> Option<&ConsumerCounts> {
+        self.rare.get()?.consumer_counts.as_deref()
+    }
+
+    /// Notes the number of its consumers, at `time` by the node's clock.
+    pub(super) fn note_consumer_count(&mut self, time: Duration, consumers: u64) {
+        let mut counts = match self.changed_consumer_counts() {
+            Some(counts) if counts.is_recent(time) => return,
+            None if self.steady_count.is_recent(time) => return,
+            Some(counts) => counts.clone(),
+            None => self.steady_count.counts(),
+        };
+        counts.note(time, consumers);
+        self.set_consumer_counts(counts);
+    }
+
+    pub(super) fn set_consumer_counts(&mut self, counts: ConsumerCounts) {
+        let steady = SteadyCount::of(&counts);
+        self.steady_count = steady.unwrap_or_default();
+        if steady.is_none() || self.changed_consumer_counts().is_some() {
+            self.rare.change(|rare| rare.consumer_counts = steady.is_none().then(|| Box::new(counts)));
+        }
+    }
+
+    /// Returns how many more consumers it has than a day ago; `None` if it was not observed for so long.
+    pub(super) fn consumers_growth(&self, time: Duration, consumers: u64) -> Option<u64> {
+        match self.changed_consumer_counts() {
+            Some(counts) => counts.growth(time, consumers),
+            None => self.steady_count.growth(time, consumers),
+        }
+    }
+
     /// Returns the oldest pending entry when it was last asked for.
     pub(super) fn oldest_pending(&self) -> Option<&CachedOldestPending> {
         self.pending.as_ref()?.oldest.as_ref()
@@ -467,7 +503,8 @@ impl StreamCache {
             group.flow.repeat(later);
             if let Some(history) = &mut group.history {
                 history.repeat(later);
-                group.consumer_counts.note(time, history.consumers());
+                let consumers = history.consumers();
+                group.note_consumer_count(time, consumers);
             }
             if let Some(census) = group.census_mut() {
                 census.repeat((time, at));
@@ -604,12 +641,11 @@ impl StreamCache {
 
     fn reset_groups(&mut self) {
         for group in self.groups_mut() {
-            let many_consumers = group.rare.change(|rare| rare.many_consumers.take());
-            let (history, consumer_counts) =
-                (group.history.take(), std::mem::take(&mut group.consumer_counts));
+            let kept = group.rare.change(|rare| (rare.many_consumers.take(), rare.consumer_counts.take()));
+            let (history, steady_count) = (group.history.take(), group.steady_count);
             let counters = GroupCache::with(group.take_counters());
-            *group = GroupCache { history, consumer_counts, ..counters };
-            group.rare.change(|rare| rare.many_consumers = many_consumers);
+            *group = GroupCache { history, steady_count, ..counters };
+            group.rare.change(|rare| (rare.many_consumers, rare.consumer_counts) = kept);
         }
     }
 
@@ -688,6 +724,34 @@ fn is_failover(decrease: u64, reported: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_number_of_consumers_that_does_not_change_needs_no_list(
+            polls in proptest::collection::vec((0_u64..30_000, 1_u64..3, -1_i64..20), 1..60),
+        ) {
+            let (mut counts, mut cache) = (ConsumerCounts::default(), GroupCache::default());
+            let mut now = 1_700_000_000;
+            for (later, consumers, jump) in polls {
+                // The clock is set back now and then.
+                now = if jump < 0 { now - later } else { now + later };
+                let time = Duration::from_secs(now);
+                counts.note(time, consumers);
+                cache.note_consumer_count(time, consumers);
+                proptest::prop_assert_eq!(
+                    cache.changed_consumer_counts(),
+                    Some(&counts).filter(|counts| counts.has_changed())
+                );
+                for consumers in [0, 5] {
+                    proptest::prop_assert_eq!(
+                        cache.consumers_growth(time, consumers),
+                        counts.growth(time, consumers)
+                    );
+                }
+                proptest::prop_assert_eq!(cache.rare.get().is_some(), counts.has_changed());
+            }
+        }
+    }
 
     #[test]
     fn only_a_small_decrease_over_a_new_connection_is_hidden() {

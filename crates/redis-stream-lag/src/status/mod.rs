@@ -82,10 +82,8 @@ fn works_through_batch(view: &HistoryWindow<'_>, idle: Duration) -> bool {
 /// The entry must be unchanged for the window by the caller's clock, and idle for the window by the server's: a claim
 /// with JUSTID resets the idle time but does not count as a delivery.
 fn is_oldest_stuck(view: &HistoryWindow<'_>) -> bool {
-    view.history.oldest_pending().is_some_and(|oldest| {
-        let idle = oldest.entry.idle_ms.map(Duration::from_millis);
-        view.has_lasted(oldest.since.get()) && idle.is_none_or(|idle| view.is_long(idle))
-    })
+    let oldest = view.history.oldest_pending();
+    oldest.is_some_and(|oldest| view.has_lasted(oldest.since.get()) && oldest.is_idle())
 }
 
 /// The lag of a batch job grows while it pauses or processes its last batch, which is no trend, also if it was behind

@@ -1,7 +1,7 @@
 //! Tables of histories, rule by rule.
 
 use super::*;
-use crate::history::{History, Sample};
+use crate::history::{History, NodeClock, Sample};
 use crate::pending_cache::PelHead;
 use crate::question::PendingEntry;
 use crate::report::{ConditionSet, Lag, Status};
@@ -18,6 +18,7 @@ const POLLS: usize = 12;
 /// convert into each other.
 struct WatchedGroup {
     history: Option<History>,
+    clock: NodeClock,
     sample: Sample,
     window: Duration,
 }
@@ -40,8 +41,9 @@ impl WatchedGroup {
             oldest_pending: PelHead::Empty,
             longest_pending_idle: None,
             lost: 0,
+            clock_jump: Duration::ZERO,
         };
-        Self { history: None, sample, window: WINDOW }
+        Self { history: None, clock: NodeClock::default(), sample, window: WINDOW }
     }
 
     /// Returns the same group after a window in which it was ok.
@@ -60,6 +62,8 @@ impl WatchedGroup {
     fn evaluated_after(&mut self, time: Duration) -> GroupStatus {
         self.sample.at += time;
         self.sample.node_time += time;
+        self.clock.note(self.sample.node_time, self.sample.at, self.window);
+        self.sample.clock_jump = self.clock.jump(self.sample.node_time, self.sample.at);
         let (window, sample) = (self.window, &self.sample);
         let history = match self.history.take() {
             None => History::begin(sample, window),

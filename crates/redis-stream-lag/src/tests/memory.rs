@@ -17,9 +17,9 @@ const COUNT: usize = size_of::<usize>();
 fn what_is_kept_of_each_stream_and_group_fits_its_size_class() {
     for (what, bytes, most) in [
         ("state of a stream", size_of::<StreamCache>(), 320),
-        ("state of a group", size_of::<GroupCache>(), 320),
-        ("pending entries of a group", size_of::<KnownPending>(), 96),
-        ("oldest pending entry in a history", size_of::<TrackedPending>(), 48),
+        ("state of a group", size_of::<GroupCache>(), 256),
+        ("pending entries of a group", size_of::<KnownPending>(), 80),
+        ("oldest pending entry in a history", size_of::<TrackedPending>(), 32),
         ("what few groups have", size_of::<RareGroup>(), 64),
         ("census", size_of::<Census>(), 96),
         ("time without derivations", size_of::<Settled>(), 48),
