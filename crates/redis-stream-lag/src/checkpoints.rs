@@ -17,7 +17,8 @@ use redis_stream_core::id::StreamId;
 const SPACING: u64 = if cfg!(test) { 3 } else { 1_000 };
 /// Maximum number of checkpoints at which no group stands; in a longer stream they are further apart.
 const MAX_SPARE_CHECKPOINTS: usize = 1_024;
-/// Checkpoints that there is space for at first: at the end of the stream, and where one or two groups stand.
+/// Number of checkpoints up to which there is space for no more than there are: at the end of the stream, and where one or
+/// two groups stand.
 const FEW: usize = 3;
 
 /// A position and the number of entries above it.
@@ -52,12 +53,17 @@ impl Checkpoints {
         match self.0.binary_search_by_key(&id, |checkpoint| checkpoint.id) {
             Ok(at) => self.0[at] = checkpoint,
             Err(at) => {
-                if self.0.capacity() == 0 {
-                    self.0.reserve_exact(FEW);
+                if self.0.len() < FEW {
+                    self.0.reserve_exact(1);
                 }
                 self.0.insert(at, checkpoint);
             }
         }
+    }
+
+    /// Gives back the space that is left, of a stream that stays as it is.
+    pub(crate) fn shrink(&mut self) {
+        self.0.shrink_to_fit();
     }
 
     pub(crate) fn clear(&mut self) {

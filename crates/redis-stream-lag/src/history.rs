@@ -132,8 +132,8 @@ pub(super) enum ConsumerActivity {
 /// The activity of consumers when it was last known, in four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct NotedActivity(
-    /// Idle time in milliseconds; from [`LONG`](Self::LONG) on, in seconds more than that. The two largest numbers are the
-    /// activities without one.
+    /// Idle time in milliseconds if it is shorter than [`LONG`](Self::LONG), otherwise in seconds and added to `LONG`. The
+    /// two largest numbers are the activities without one.
     u32,
 );
 
@@ -281,7 +281,8 @@ impl TrackedPending {
 /// The lag at one time, and what it is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LagPoint {
-    lag: Lag,
+    /// The lag, if it is known exactly. Never 0, as `added`.
+    lag: Option<NonZeroU64>,
     newest: StreamId,
     /// entries-added. Never 0, since a point is kept only while entries wait.
     added: Option<NonZeroU64>,
@@ -289,7 +290,8 @@ struct LagPoint {
 
 impl LagPoint {
     fn of(sample: &Sample) -> Self {
-        Self { lag: sample.lag, newest: sample.newest, added: sample.added.and_then(NonZeroU64::new) }
+        let lag = sample.lag.exact().and_then(NonZeroU64::new);
+        Self { lag, newest: sample.newest, added: sample.added.and_then(NonZeroU64::new) }
     }
 }
 
@@ -649,8 +651,8 @@ impl HistoryWindow<'_> {
         let points = &self.history.points;
         let at = Duration::from_millis(millis(self.sample.at));
         let is_point = points.last() == Some((at, LagPoint::of(self.sample)));
-        let newest = (!is_point).then_some(self.sample.lag);
-        points.values().map(|point| point.lag).chain(newest).filter_map(Lag::exact)
+        let newest = (!is_point).then(|| self.sample.lag.exact());
+        points.values().map(|point| point.lag.map(NonZeroU64::get)).chain(newest).flatten()
     }
 
     /// Returns the number of entries added in the window. `None` before server 7.0, and if the group was not behind all
@@ -847,8 +849,8 @@ mod tests {
 
         fn exact_lags(&self, sample: &Sample) -> Vec<u64> {
             let is_point = self.0.last() == Some(&(millis(sample.at), LagPoint::of(sample)));
-            let newest = (!is_point).then_some(sample.lag);
-            self.0.iter().map(|(_, point)| point.lag).chain(newest).filter_map(Lag::exact).collect()
+            let newest = (!is_point).then(|| sample.lag.exact());
+            self.0.iter().map(|(_, point)| point.lag.map(NonZeroU64::get)).chain(newest).flatten().collect()
         }
     }
 

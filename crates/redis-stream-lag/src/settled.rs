@@ -11,11 +11,11 @@ const MAX_DRIFT: Duration = Duration::from_secs(1);
 /// A stream that needs no derivation while its readings repeat the last one that was derived.
 #[derive(Clone, Copy, Debug)]
 pub struct Settled {
-    /// Time at which it is derived again at the latest, by the clocks of the caller and of the node.
-    until: (Micros, Micros),
-    /// The last derivation, by the same clocks.
+    /// The last derivation, by the clocks of the caller and of the node.
     derived_at: (Micros, Micros),
-    half_window: Micros,
+    /// Time from there until it is derived again at the latest, by the same clocks.
+    lasts_ms: (u32, u32),
+    half_window_ms: u32,
 }
 
 impl Settled {
@@ -25,8 +25,14 @@ impl Settled {
         derived_at: (Duration, Duration),
         window: Duration,
     ) -> Self {
-        let both = |(at, time)| (Micros::from(at), Micros::from(time));
-        Self { until: both(until), derived_at: both(derived_at), half_window: Micros::from(window / 2) }
+        // 49 days are far longer than a stream is ever settled.
+        let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let (at, time) = derived_at;
+        Self {
+            derived_at: (at.into(), time.into()),
+            lasts_ms: (ms(until.0.saturating_sub(at)), ms(until.1.saturating_sub(time))),
+            half_window_ms: ms(window / 2),
+        }
     }
 
     /// Returns the time of the last derivation, by the clocks of the caller and of the node.
@@ -40,15 +46,13 @@ impl Settled {
     #[must_use]
     pub fn holds_at(&self, (at, time): (Duration, Duration), confirmed_at: (Duration, Duration)) -> bool {
         // Without readings for as long as that, what held before and holds now may not have held in between.
-        let has_gap = at.saturating_sub(confirmed_at.0) > self.half_window.get();
+        let ms = |number: u32| Duration::from_millis(number.into());
+        let has_gap = at.saturating_sub(confirmed_at.0) > ms(self.half_window_ms);
         // The node's clock may have been set.
         let (derived_at, derived_time) = self.derived_at();
         let drift = time.saturating_sub(derived_time).abs_diff(at.saturating_sub(derived_at));
-        let (until, until_time) = self.until;
-        drift <= MAX_DRIFT
-            && at < until.get()
-            && (confirmed_at.1..until_time.get()).contains(&time)
-            && !has_gap
+        let until = (derived_at + ms(self.lasts_ms.0), derived_time + ms(self.lasts_ms.1));
+        drift <= MAX_DRIFT && at < until.0 && (confirmed_at.1..until.1).contains(&time) && !has_gap
     }
 }
 

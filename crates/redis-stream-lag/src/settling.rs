@@ -38,6 +38,7 @@ impl StreamState<'_> {
         self.cache.settled = (is_long && self.stays_the_same(at) && !self.is_being_audited(audit_period))
             .then(|| {
                 *settled_before = settled_before.wrapping_add(1);
+                self.cache.checkpoints.shrink();
                 let part = *settled_before % SPREAD;
                 let latest = (window / 2 + window / 2 * part / SPREAD).min(LONGEST);
                 let time = self.info.time;

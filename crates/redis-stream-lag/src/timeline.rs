@@ -60,7 +60,7 @@ impl<T: Copy + PartialEq, const GAPS: usize> Timeline<T, GAPS> {
             let LaterValues(later) =
                 &mut **points.later.get_or_insert_with(|| Box::new(LaterValues(Vec::new())));
             if later.len() == later.capacity() {
-                later.reserve_exact(Self::STEP);
+                later.reserve_exact(Self::STEP.min(GAPS - later.len()));
             }
             later.push(value);
         }

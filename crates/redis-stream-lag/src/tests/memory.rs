@@ -22,7 +22,7 @@ fn what_is_kept_of_each_stream_and_group_fits_its_size_class() {
         ("oldest pending entry in a history", size_of::<TrackedPending>(), 32),
         ("what few groups have", size_of::<RareGroup>(), 64),
         ("census", size_of::<Census>(), 96),
-        ("time without derivations", size_of::<Settled>(), 48),
+        ("time without derivations", size_of::<Settled>(), 32),
         ("three counted positions", 3 * size_of::<Checkpoint>(), 96),
         ("stream in a report", size_of::<ReportedStream>(), 16),
         ("values of a stream", COUNT + size_of::<StreamReport>(), 224),
