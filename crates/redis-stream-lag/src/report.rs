@@ -546,51 +546,48 @@ impl StreamReport {
 pub struct ConsumerReport {
     /// Name of the consumer.
     pub name: Name,
-    /// The number of pending entries in the lowest bits, above them the milliseconds of `idle`, and above those the
-    /// milliseconds of `inactive` and one more, or 0.
-    numbers: [u8; 16],
+    /// The milliseconds of `idle`, with the lower half of the number of pending entries above them.
+    idle: u64,
+    /// The milliseconds of `inactive` and one more, or 0, with the upper half of that number above them.
+    inactive: u64,
 }
 
-/// Bits of a consumer's number of pending entries: a trillion, more than any server has memory for.
-const PENDING_BITS: u32 = 40;
-/// Bits of each of its times in milliseconds: 557 years.
+/// Bits of each of a consumer's times in milliseconds: 557 years.
 const TIME_BITS: u32 = 44;
+const MAX_TIME: u64 = (1 << TIME_BITS) - 1;
+/// Bits of each half of a consumer's number of pending entries: up to a trillion, more than any server has memory for.
+const HALF_BITS: u32 = u64::BITS - TIME_BITS;
 
 impl ConsumerReport {
     /// Returns a consumer that was just read. A number that does not fit is kept as the largest one.
     #[must_use]
     pub fn new(name: Name, messages_pending: u64, idle: Duration, inactive: Option<Duration>) -> Self {
-        let at_most = |bits: u32, number: u64| u128::from(number.min((1 << bits) - 1));
-        let pending = at_most(PENDING_BITS, messages_pending);
-        let idle = at_most(TIME_BITS, millis(idle));
-        let inactive = inactive.map_or(0, |inactive| at_most(TIME_BITS, millis(inactive).saturating_add(1)));
-        let numbers = pending | idle << PENDING_BITS | inactive << (PENDING_BITS + TIME_BITS);
-        Self { name, numbers: numbers.to_le_bytes() }
+        let pending = messages_pending.min((1 << (2 * HALF_BITS)) - 1);
+        let idle = millis(idle).min(MAX_TIME);
+        let inactive = inactive.map_or(0, |inactive| millis(inactive).min(MAX_TIME - 1) + 1);
+        // The shift drops the upper half.
+        let (lower, upper) = (pending << TIME_BITS, pending >> HALF_BITS << TIME_BITS);
+        Self { name, idle: idle | lower, inactive: inactive | upper }
     }
 
     /// Returns the number of entries delivered to the consumer and not acknowledged. Source: XINFO CONSUMERS pending.
     #[must_use]
     pub fn messages_pending(&self) -> u64 {
-        self.number(0, PENDING_BITS)
+        self.idle >> TIME_BITS | self.inactive >> TIME_BITS << HALF_BITS
     }
 
     /// Returns the time since its last attempt to read; before server 7.2, since its last successful read. Source: XINFO
     /// CONSUMERS idle.
     #[must_use]
     pub fn idle(&self) -> Duration {
-        Duration::from_millis(self.number(PENDING_BITS, TIME_BITS))
+        Duration::from_millis(self.idle & MAX_TIME)
     }
 
     /// Returns the time since an entry was last delivered to it or claimed by it. `None` before server 7.2, and if that
     /// never happened. Source: XINFO CONSUMERS inactive.
     #[must_use]
     pub fn inactive(&self) -> Option<Duration> {
-        self.number(PENDING_BITS + TIME_BITS, TIME_BITS).checked_sub(1).map(Duration::from_millis)
-    }
-
-    fn number(&self, above: u32, bits: u32) -> u64 {
-        let number = u128::from_le_bytes(self.numbers) >> above & ((1 << bits) - 1);
-        u64::try_from(number).expect("it has less than 64 bits")
+        (self.inactive & MAX_TIME).checked_sub(1).map(Duration::from_millis)
     }
 }
 
@@ -614,8 +611,7 @@ mod tests {
         let ms = Duration::from_millis;
         let numbers =
             |consumer: &ConsumerReport| (consumer.messages_pending(), consumer.idle(), consumer.inactive());
-        let (pending, time) = ((1 << PENDING_BITS) - 1, (1 << TIME_BITS) - 1);
-        // Between none of the numbers, nor in the others.
+        let (pending, time) = ((1 << 40) - 1, (1 << 44) - 1);
         for known in [
             (0, ms(0), None),
             (0, ms(0), Some(ms(0))),
