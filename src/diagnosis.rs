@@ -594,11 +594,11 @@ mod tests {
             id: StreamId::new(ms, 1),
             consumer: Name::from("c"),
             deliveries,
-            idle: Some(s(idle)),
-            read_at: AT - s(480),
+            idle: Some(s(idle).into()),
+            read_at: (AT - s(480)).into(),
         };
         let worst = |rows: Vec<PendingReport>| {
-            let census = Arc::new(PendingCensus { worst: rows, ..PendingCensus::default() });
+            let census = Arc::new(PendingCensus { worst: rows.into(), ..PendingCensus::default() });
             let census = PendingCensusReading { census, unchanged_until: None };
             let values = holding(&with(&[]), 1, Some(s(300)));
             let values = GroupValues { pending_census: Some(census), ..values };

@@ -952,7 +952,7 @@ mod tests {
         }
         // Another entry than the oldest one was meant.
         let with_census = |max_idle, messages_pending| {
-            let (max_idle, max_deliveries) = (Some(Duration::from_secs(max_idle)), Some(2));
+            let (max_idle, max_deliveries) = (Some(Duration::from_secs(max_idle).into()), Some(2.into()));
             let census = Arc::new(PendingCensus { max_idle, max_deliveries, ..PendingCensus::default() });
             let shown = PendingCensusReading { census, unchanged_until: None };
             let (oldest_pending, pending_census) = (Some(entry(900, 9, 2)), Some(shown));

@@ -321,8 +321,8 @@ mod tests {
                 census: Arc::new(PendingCensus {
                     redelivered: 3,
                     failed: 1,
-                    max_deliveries: Some(12),
-                    max_idle: Some(s(700)),
+                    max_deliveries: Some(12.into()),
+                    max_idle: Some(s(700).into()),
                     ..PendingCensus::default()
                 }),
                 unchanged_until: None,

@@ -230,7 +230,7 @@ fn is_oldest_the_worst(values: GroupView<'_>) -> bool {
         return true;
     };
     let is_longest = idle.is_none_or(|idle| shown.max_idle() <= Some(values.age(idle) + TOLERANCE));
-    is_longest && shown.census.max_deliveries <= Some(*deliveries)
+    is_longest && shown.census.max_deliveries <= Some((*deliveries).into())
 }
 
 impl GroupChange<'_> {

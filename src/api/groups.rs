@@ -759,18 +759,19 @@ mod tests {
             id: StreamId::new(ms, 0),
             consumer: Name::from(consumer),
             deliveries,
-            idle: idle.map(s),
-            read_at: s(100),
+            idle: idle.map(|idle| s(idle).into()),
+            read_at: s(100).into(),
         };
         let census = PendingCensus {
-            worst: vec![entry(1, "", FATAL_DELIVERIES, None), entry(2, "c", 3, Some(50))],
-            consumers: vec![ConsumerCensus {
+            worst: [entry(1, "", FATAL_DELIVERIES, None), entry(2, "c", 3, Some(50))].into(),
+            consumers: [ConsumerCensus {
                 name: Name::from("c"),
                 entries: 8,
                 redelivered: 1,
-                max_idle: s(50),
-                oldest_delivery: s(50),
-            }],
+                max_idle: s(50).into(),
+                oldest_delivery: s(50).into(),
+            }]
+            .into(),
             ..PendingCensus::default()
         };
         let shown =

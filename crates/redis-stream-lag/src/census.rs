@@ -280,13 +280,12 @@ impl Pass {
         worst.extend(longest_idle);
         worst.sort_by_key(|entry| (std::cmp::Reverse(entry.deliveries), entry.id));
         worst.dedup_by_key(|entry| entry.id);
-        worst.shrink_to_fit();
-        census.worst = worst;
-        census.consumers = consumers.into_values().collect();
-        census.consumers.sort_by_key(|consumer| std::cmp::Reverse(consumer.entries));
-        census.consumers.truncate(MAX_LISTED_CONSUMERS);
-        census.consumers.shrink_to_fit();
-        census.ended = reading.time;
+        census.worst = worst.into();
+        let mut consumers: Vec<_> = consumers.into_values().collect();
+        consumers.sort_by_key(|consumer| std::cmp::Reverse(consumer.entries));
+        consumers.truncate(MAX_LISTED_CONSUMERS);
+        census.consumers = consumers.into();
+        census.ended = reading.time.into();
         FinishedPass {
             began: Micros::from(self.began),
             ended: reading.at.into(),
@@ -316,10 +315,10 @@ impl CensusTally {
         let is_redelivered = deliveries > 1 && !is_failed;
         census.redelivered += u64::from(is_redelivered);
         if !is_failed {
-            census.max_deliveries = census.max_deliveries.max(Some(deliveries));
+            census.max_deliveries = census.max_deliveries.max(Some(deliveries.into()));
         }
-        census.max_idle = census.max_idle.max(idle);
-        let delivered_at = idle.map(|idle| reading.time.saturating_sub(idle));
+        census.max_idle = census.max_idle.max(idle.map(Micros::from));
+        let delivered_at = idle.map(|idle| Micros::from(reading.time.saturating_sub(idle)));
         census.oldest_delivery = match (census.oldest_delivery, delivered_at) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -331,10 +330,15 @@ impl CensusTally {
         self.certain_idle = self.certain_idle.max(Some(certain_idle));
         // An entry without an idle time belongs to no consumer.
         if let Some((idle, delivered_at)) = idle.zip(delivered_at) {
-            self.note_consumer(consumer, idle, delivered_at, is_redelivered);
+            self.note_consumer(consumer, idle.into(), delivered_at, is_redelivered);
         }
-        let row =
-            || PendingReport { id, consumer: consumer.clone(), deliveries, idle, read_at: reading.time };
+        let row = || PendingReport {
+            id,
+            consumer: consumer.clone(),
+            deliveries,
+            idle: idle.map(Micros::from),
+            read_at: reading.time.into(),
+        };
         if deliveries > 1 {
             keep_largest(&mut self.most_delivered, row, |row| (row.deliveries, row.idle));
         }
@@ -351,7 +355,7 @@ impl CensusTally {
         since.get()
     }
 
-    fn note_consumer(&mut self, name: &Name, idle: Duration, delivered_at: Duration, is_redelivered: bool) {
+    fn note_consumer(&mut self, name: &Name, idle: Micros, delivered_at: Micros, is_redelivered: bool) {
         let is_full = self.consumers.len() >= MAX_COUNTED_CONSUMERS;
         if is_full && !self.consumers.contains_key(name) {
             return;

@@ -297,8 +297,13 @@ fn census(members: &[GroupView<'_>], read_at: Duration) -> Option<PendingCensusR
         failed: sum(censuses.clone().map(|census| census.failed)),
         trimmed: sum(censuses.clone().map(|census| census.trimmed)),
         max_deliveries: censuses.filter_map(|census| census.max_deliveries).max(),
-        max_idle: shown.iter().filter_map(|shown| shown.max_idle()).chain(nothing_pending).max(),
-        ended: read_at.saturating_sub(age),
+        max_idle: shown
+            .iter()
+            .filter_map(|shown| shown.max_idle())
+            .chain(nothing_pending)
+            .max()
+            .map(Micros::from),
+        ended: read_at.saturating_sub(age).into(),
         ..PendingCensus::default()
     };
     Some(PendingCensusReading { census: Arc::new(census), unchanged_until: None })
@@ -533,7 +538,7 @@ impl<'a> GroupView<'a> {
         let unchanged_until = unchanged_until.map(Micros::get);
         let is_unchanged = unchanged_until == Some(self.read_at);
         let grown = if is_unchanged { Duration::ZERO } else { self.unchanged_for };
-        let known_until = unchanged_until.unwrap_or(census.ended);
+        let known_until = unchanged_until.unwrap_or(census.ended.get());
         Some(CensusView {
             census,
             age: self.read_at.saturating_sub(known_until).saturating_add(grown),
@@ -810,20 +815,20 @@ pub struct PendingCensus {
     /// deleted.
     pub trimmed: u64,
     /// Largest number of deliveries of an entry that did not fail; `None` if there is none.
-    pub max_deliveries: Option<u64>,
+    pub max_deliveries: Option<Count>,
     /// Longest time since a delivery when the entry was read; `None` if there is no entry that belongs to a consumer.
-    pub max_idle: Option<Duration>,
+    pub max_idle: Option<Micros>,
     /// Time of the delivery that is the longest ago, by the server's clock, since the Unix epoch. `None` as for
     /// `max_idle`.
-    pub oldest_delivery: Option<Duration>,
+    pub oldest_delivery: Option<Micros>,
     /// Time at which the pass ended, by the server's clock, since the Unix epoch.
-    pub ended: Duration,
+    pub ended: Micros,
     /// The entries that were delivered most often, five at most, and those that were not delivered for the longest time,
     /// five at most. In the order of the number of deliveries, the largest first.
-    pub worst: Vec<PendingReport>,
+    pub worst: Box<[PendingReport]>,
     /// The consumers with the most entries, ten at most; of a group in which more than 100 have entries, those that come
     /// first in the list.
-    pub consumers: Vec<ConsumerCensus>,
+    pub consumers: Box<[ConsumerCensus]>,
 }
 
 /// A pending entry in a census.
@@ -836,9 +841,9 @@ pub struct PendingReport {
     /// Number of deliveries, or [`FATAL_DELIVERIES`].
     pub deliveries: u64,
     /// Time since it was last delivered, when it was read; `None` if it was given back by XNACK.
-    pub idle: Option<Duration>,
+    pub idle: Option<Micros>,
     /// Time when it was read, by the server's clock, since the Unix epoch.
-    pub read_at: Duration,
+    pub read_at: Micros,
 }
 
 impl PendingReport {
@@ -859,9 +864,9 @@ pub struct ConsumerCensus {
     /// Number of those that were delivered more than once.
     pub redelivered: u64,
     /// Longest time since one of them was delivered, when it was read.
-    pub max_idle: Duration,
+    pub max_idle: Micros,
     /// Time of the delivery that is the longest ago, by the server's clock, since the Unix epoch.
-    pub oldest_delivery: Duration,
+    pub oldest_delivery: Micros,
 }
 
 /// The last census of a group that has ended.
@@ -891,25 +896,26 @@ impl CensusView<'_> {
     #[must_use]
     pub fn max_idle(&self) -> Option<Duration> {
         let delivered = self.census.oldest_delivery;
-        delivered.and_then(|delivered| self.time_since(delivered)).max(self.census.max_idle)
+        let since = delivered.and_then(|delivered| self.time_since(delivered));
+        since.max(self.census.max_idle.map(Micros::get))
     }
 
     /// Returns [`max_idle`](Self::max_idle) of the entries of one consumer.
     #[must_use]
     pub fn max_idle_of(&self, held: &ConsumerCensus) -> Duration {
-        self.time_since(held.oldest_delivery).unwrap_or_default().max(held.max_idle)
+        self.time_since(held.oldest_delivery).unwrap_or_default().max(held.max_idle.get())
     }
 
     /// Returns the time from then until the list was last known to be unchanged; `None` if it may have changed.
-    fn time_since(&self, then: Duration) -> Option<Duration> {
-        self.unchanged_until.map(|until| until.saturating_sub(then))
+    fn time_since(&self, then: Micros) -> Option<Duration> {
+        self.unchanged_until.map(|until| then.until(until))
     }
 
     /// Returns the time since an entry was last delivered: when it was read, or while the list was last known to be
     /// unchanged. `None` if it was given back by XNACK.
     #[must_use]
     pub fn idle(&self, entry: &PendingReport) -> Option<Duration> {
-        Some(entry.idle? + self.time_since(entry.read_at).unwrap_or_default())
+        Some(entry.idle?.get() + self.time_since(entry.read_at).unwrap_or_default())
     }
 }
 
@@ -1036,10 +1042,10 @@ mod random {
             entries: count(rng),
             redelivered: count(rng),
             failed: rng.u64(0..2),
-            max_deliveries: maybe_count(rng),
-            max_idle: maybe_span(rng),
-            oldest_delivery: maybe_span(rng).map(|span| READ_AT - span),
-            ended: READ_AT - span(rng),
+            max_deliveries: maybe_count(rng).map(Into::into),
+            max_idle: maybe_span(rng).map(Into::into),
+            oldest_delivery: maybe_span(rng).map(|span| (READ_AT - span).into()),
+            ended: (READ_AT - span(rng)).into(),
             ..PendingCensus::default()
         };
         let unchanged_until = maybe_span(rng).map(|span| (READ_AT - span).into());

@@ -87,7 +87,7 @@ mod tests {
     }
 
     fn census_of(ended: Duration) -> Arc<PendingCensus> {
-        Arc::new(PendingCensus { ended, ..PendingCensus::default() })
+        Arc::new(PendingCensus { ended: ended.into(), ..PendingCensus::default() })
     }
 
     /// The values of a group that are `time` older.

@@ -34,7 +34,7 @@ fn check(shown: CensusView<'_>, group: &ModelGroup, model: &StreamModel) {
     let is_current = shown.unchanged_until.is_none();
     assert!(census.trimmed <= trimmed && (census.trimmed == trimmed || !is_current), "{}", context());
     let most = rows.iter().filter(|(entry, _)| !entry.is_failed()).map(|(entry, _)| entry.deliveries).max();
-    assert_eq!(census.max_deliveries, most, "{}", context());
+    assert_eq!(census.max_deliveries.map(u64::from), most, "{}", context());
     let idle = rows.iter().filter_map(|(entry, _)| entry.idle_ms).max().map(Duration::from_millis);
     // The clock advanced until XPENDING was answered.
     let later = idle.map(|idle| idle + Duration::from_secs(1));

@@ -4,7 +4,9 @@ use crate::census::Census;
 use crate::checkpoints::Checkpoint;
 use crate::history::TrackedPending;
 use crate::open::{GroupState, StreamState};
-use crate::report::{ConsumerReport, GroupReport, ReportedStream, StreamReport};
+use crate::report::{
+    ConsumerCensus, ConsumerReport, GroupReport, PendingCensus, PendingReport, ReportedStream, StreamReport,
+};
 use crate::settled::Settled;
 use crate::snapshot::{ConsumerInfo, GroupInfo, StreamInfo, StreamReading};
 use crate::state::{GroupCache, KnownPending, RareGroup, StreamCache};
@@ -22,6 +24,9 @@ fn what_is_kept_of_each_stream_and_group_fits_its_size_class() {
         ("oldest pending entry in a history", size_of::<TrackedPending>(), 32),
         ("what few groups have", size_of::<RareGroup>(), 64),
         ("census", size_of::<Census>(), 96),
+        ("result of a census", 2 * COUNT + size_of::<PendingCensus>(), 112),
+        ("five entries in a census", 5 * size_of::<PendingReport>(), 256),
+        ("three consumers in a census", 3 * size_of::<ConsumerCensus>(), 128),
         ("time without derivations", size_of::<Settled>(), 32),
         ("three counted positions", 3 * size_of::<Checkpoint>(), 96),
         ("stream in a report", size_of::<ReportedStream>(), 16),
