@@ -164,8 +164,12 @@ impl Evaluator {
     /// Evaluates all rules and returns the notifications to send. `now` is the time since the Unix epoch.
     pub fn step(&mut self, reading: PollReading<'_>, up: TargetUp, now: Duration) -> Vec<Notification> {
         self.history.note(reading, self.needs_losses, now);
-        for rule_state in &mut self.rules {
-            rule_state.step(reading, up, &self.history, now);
+        let history = &self.history;
+        let cursors =
+            self.rules.iter().map(|rule_state| SubjectCursor::new(rule_state, reading, history, now));
+        let entries = evaluate(cursors.collect(), reading, up);
+        for (rule_state, entries) in self.rules.iter_mut().zip(entries) {
+            rule_state.entries = Arc::new(entries);
         }
         let mut sources = Sources::default();
         for RuleState { rule, entries, .. } in &self.rules {
@@ -308,31 +312,42 @@ impl RuleState {
     fn entries_mut(&mut self) -> &mut Vec<TrackedAlert> {
         Arc::make_mut(&mut self.entries)
     }
+}
 
-    fn step(&mut self, reading: PollReading<'_>, up: TargetUp, history: &TargetHistory, now: Duration) {
-        let mut cursor = SubjectCursor {
-            rule: &self.rule,
-            times: &self.times,
-            reading,
-            history,
-            now,
-            before: self.entries.iter().peekable(),
-            after: Vec::with_capacity(self.entries.len()),
-        };
-        match (self.rule.expression.first().fact.source, reading) {
-            (FactSource::TargetUp | FactSource::LeftOut, _) => cursor.target(up),
-            (FactSource::GroupGone, _) => cursor.gone_groups(),
-            (_, PollReading::Failed) => {}
-            (FactSource::Stream(_), PollReading::Complete(report) | PollReading::Partial(report)) => {
-                cursor.streams(report);
-            }
-            (
-                FactSource::Group(_) | FactSource::Losses(_) | FactSource::Status(_),
-                PollReading::Complete(report) | PollReading::Partial(report),
-            ) => cursor.groups(report),
+/// Evaluates the rule of each cursor for each of its subjects. Returns the alerts of each rule.
+///
+/// All rules are evaluated for one group before the next, so that a large report is read once.
+fn evaluate(
+    mut cursors: Vec<SubjectCursor<'_>>,
+    reading: PollReading<'_>,
+    up: TargetUp,
+) -> Vec<Vec<TrackedAlert>> {
+    for cursor in &mut cursors {
+        match cursor.source() {
+            FactSource::TargetUp | FactSource::LeftOut => cursor.target(up),
+            FactSource::GroupGone => cursor.gone_groups(),
+            FactSource::Stream(_) | FactSource::Group(_) | FactSource::Losses(_) | FactSource::Status(_) => {}
         }
-        self.entries = Arc::new(cursor.end());
     }
+    let report = match reading {
+        PollReading::Complete(report) | PollReading::Partial(report) => Some(report),
+        PollReading::Failed => None,
+    };
+    for stream in report.into_iter().flat_map(|report| &report.streams) {
+        for cursor in &mut cursors {
+            if matches!(cursor.source(), FactSource::Stream(_)) {
+                cursor.stream(stream);
+            }
+        }
+        for group in &stream.groups {
+            for cursor in &mut cursors {
+                if cursor.is_about_present_groups() {
+                    cursor.group(stream, group);
+                }
+            }
+        }
+    }
+    cursors.into_iter().map(SubjectCursor::end).collect()
 }
 
 /// Traverses the subjects of a report in parallel with the alerts of the previous evaluation.
@@ -350,29 +365,41 @@ struct SubjectCursor<'w> {
 type SubjectNames<'n> = (Option<&'n Name>, Option<&'n Name>);
 
 impl<'w> SubjectCursor<'w> {
+    fn new(
+        rule_state: &'w RuleState,
+        reading: PollReading<'w>,
+        history: &'w TargetHistory,
+        now: Duration,
+    ) -> Self {
+        let RuleState { rule, times, entries } = rule_state;
+        let after = Vec::with_capacity(entries.len());
+        Self { rule, times, reading, history, now, before: entries.iter().peekable(), after }
+    }
+
+    fn source(&self) -> FactSource {
+        self.rule.expression.first().fact.source
+    }
+
+    fn is_about_present_groups(&self) -> bool {
+        matches!(self.source(), FactSource::Group(_) | FactSource::Losses(_) | FactSource::Status(_))
+    }
+
     fn target(&mut self, up: TargetUp) {
         let value = |condition: &Condition| self.history.of_target(condition, up);
         let evaluation = self.rule.expression.evaluate(&value);
         self.visit((None, None), evaluation, SubjectView::Target);
     }
 
-    fn streams(&mut self, report: &'w Report) {
-        for stream in &report.streams {
-            let value = |condition: &Condition| stream_value(condition, stream, self.now);
-            let evaluation = self.rule.expression.evaluate(&value);
-            self.visit((Some(&stream.key), None), evaluation, SubjectView::Stream(stream));
-        }
+    fn stream(&mut self, stream: &ReportedStream) {
+        let value = |condition: &Condition| stream_value(condition, stream, self.now);
+        let evaluation = self.rule.expression.evaluate(&value);
+        self.visit((Some(&stream.key), None), evaluation, SubjectView::Stream(stream));
     }
 
-    fn groups(&mut self, report: &'w Report) {
-        for stream in &report.streams {
-            for group in &stream.groups {
-                let value = |condition: &Condition| self.history.of_group(condition, stream, group);
-                let evaluation = self.rule.expression.evaluate(&value);
-                let names = (Some(&stream.key), Some(&group.name));
-                self.visit(names, evaluation, SubjectView::Group(stream, group));
-            }
-        }
+    fn group(&mut self, stream: &ReportedStream, group: &GroupReport) {
+        let value = |condition: &Condition| self.history.of_group(condition, stream, group);
+        let evaluation = self.rule.expression.evaluate(&value);
+        self.visit((Some(&stream.key), Some(&group.name)), evaluation, SubjectView::Group(stream, group));
     }
 
     fn gone_groups(&mut self) {

@@ -1,6 +1,6 @@
 //! The streams of a target that are polled, and the state that is kept for each from poll to poll.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -163,8 +163,9 @@ pub(super) struct StreamRegistry {
     shard: Option<Shard>,
     /// The most streams that are tracked without being named.
     limit: usize,
-    /// Keys that the current turn of SCAN found, tracked or not.
-    seen: BTreeSet<Name>,
+    /// Keys that are tracked since before the current turn of SCAN, and that it has not found yet. Most keys that it finds
+    /// are among them, and looked up in no other list.
+    not_found: HashSet<Name>,
     /// Keys that the current turn found and that are not tracked: those for which there is a place, the first by name.
     candidates: BTreeSet<Name>,
     /// Further keys whose streams are known to have groups: these come first.
@@ -193,7 +194,7 @@ impl StreamRegistry {
             origin: now(),
             shard,
             limit: target.limits.streams,
-            seen: BTreeSet::new(),
+            not_found: HashSet::new(),
             candidates: BTreeSet::new(),
             with_groups: BTreeSet::new(),
             spare: BTreeSet::new(),
@@ -247,12 +248,14 @@ impl StreamRegistry {
     pub(super) fn found(&mut self, keys: Vec<Name>) -> Vec<Name> {
         let mut untracked = Vec::new();
         for key in keys {
-            if !self.is_ours(&key) || selection::rule_for(&self.rules, key.as_bytes()).is_none() {
+            if self.not_found.remove(&key)
+                || !self.is_ours(&key)
+                || selection::rule_for(&self.rules, key.as_bytes()).is_none()
+            {
                 continue;
             }
-            match self.position(&key) {
-                Ok(_) => drop(self.seen.insert(key)),
-                Err(_) => untracked.push(key),
+            if self.position(&key).is_err() {
+                untracked.push(key);
             }
         }
         // Usually every key is tracked.
@@ -327,7 +330,6 @@ impl StreamRegistry {
         for _ in 0..places {
             let groupless = || self.candidates.pop_first().or_else(|| self.spare.pop_first());
             let Some(key) = self.with_groups.pop_first().or_else(groupless) else { break };
-            self.seen.insert(key.clone());
             self.track(key, false);
         }
         self.with_groups.len() + self.candidates.len() + self.spare.len() + self.surplus + dropped
@@ -340,7 +342,10 @@ impl StreamRegistry {
             let mut kept: Vec<_> = std::mem::take(&mut self.tracked).into_iter().rev().collect();
             kept.retain(|stream| {
                 let is_dropped = left > 0 && !stream.named && stream.has_groups == Some(false);
-                left -= usize::from(is_dropped);
+                if is_dropped {
+                    left -= 1;
+                    self.not_found.remove(&stream.key);
+                }
                 !is_dropped
             });
             self.tracked = kept.into_iter().rev().collect();
@@ -351,8 +356,11 @@ impl StreamRegistry {
     /// Ends a complete turn: a key that it did not find is gone, unless its stream was read last. A key may move from
     /// a node that was not walked yet to one that was, and the next reading shows whether it exists.
     pub(super) fn end_turn(&mut self) {
-        let seen = std::mem::take(&mut self.seen);
-        self.tracked.retain(|tracked| tracked.named || tracked.was_read() || seen.contains(&tracked.key));
+        let not_found = &self.not_found;
+        let is_kept = |tracked: &TrackedStream| {
+            tracked.named || tracked.was_read() || !not_found.contains(&tracked.key)
+        };
+        self.tracked.retain(is_kept);
         self.left_out = self.admit_candidates();
         self.begin_turn();
     }
@@ -365,7 +373,8 @@ impl StreamRegistry {
 
     /// Starts a new turn.
     pub(super) fn begin_turn(&mut self) {
-        self.seen.clear();
+        self.not_found.clear();
+        self.not_found.extend(self.tracked.iter().map(|tracked| tracked.key.clone()));
         self.candidates.clear();
         self.with_groups.clear();
         self.spare.clear();
@@ -377,7 +386,14 @@ impl StreamRegistry {
 
     /// Drops missing streams that a glob had found.
     pub(super) fn forget_missing(&mut self) {
-        self.tracked.retain(|tracked| tracked.named || tracked.problem != Some(KeyError::Missing));
+        let Self { tracked, not_found, .. } = self;
+        tracked.retain(|tracked| {
+            let is_kept = tracked.named || tracked.problem != Some(KeyError::Missing);
+            if !is_kept {
+                not_found.remove(&tracked.key);
+            }
+            is_kept
+        });
     }
 
     /// Notes that the streams at these positions are due. The others are left out by plan, so their values stay fresh.
@@ -614,6 +630,21 @@ mod tests {
         streams.found(vec![Name::from("a")]);
         streams.end_turn();
         assert_eq!(keys(&streams), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_stream_that_is_deleted_and_created_again_within_a_turn_is_watched_at_once() {
+        let mut streams = streams(vec![rule("*", &[])], 10);
+        turn(&mut streams, &["a", "b"]);
+        streams.tracked[1].problem = Some(KeyError::Missing);
+        streams.forget_missing();
+        assert_eq!(keys(&streams), ["a"]);
+        assert!(streams.found(vec![Name::from("a"), Name::from("b")]).is_empty());
+        streams.admit();
+        assert_eq!(keys(&streams), ["a", "b"]);
+        // A key that is not found stays only if it could be read.
+        turn(&mut streams, &["a"]);
+        assert_eq!(keys(&streams), ["a"]);
     }
 
     #[test]
