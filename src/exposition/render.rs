@@ -131,11 +131,11 @@ impl TargetSegments {
         &self,
         selection: &FamilySelection,
         family: usize,
-        compressor: &mut Compressor,
+        compressor: &mut Option<Compressor>,
     ) -> Option<Segment> {
         let mut compress = || {
             let labels = self.labels.get_or_init(|| PageLabels::of(&self.series.report));
-            let mut writer = compressor.begin();
+            let mut writer = compressor.get_or_insert_default().begin();
             write_samples(selection, FAMILIES[family], (&self.series, labels), &mut writer)
                 .expect("writing to a segment does not fail");
             (!writer.is_empty()).then(|| writer.finish())
@@ -162,7 +162,8 @@ pub fn compressed(
         with_header(&header, alerts.iter().filter_map(|alerts| alerts.segment(family)))
     });
     let targets: Vec<_> = targets.into_iter().map(TargetSegments::new).collect();
-    let mut compressor = Compressor::default();
+    // Takes a while to make, and is not needed if everything is kept.
+    let mut compressor = None;
     let exported: Vec<_> = selection.families().map(|(family, _)| family).collect();
     let of_targets = exported.into_iter().flat_map(move |family| {
         let segments = targets.iter().filter_map(|target| target.get(&selection, family, &mut compressor));
