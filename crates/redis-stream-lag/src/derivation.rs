@@ -180,7 +180,7 @@ impl<'a> Derivation<'a> {
             (QuestionPurpose::Consumers(at), Answer::Consumers(consumers)) => {
                 let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);
                 group.note_consumers(info, &consumers, now, self.poll.budget.timeout);
-                group.consumers = Some(consumers);
+                group.consumers = Some(consumers.into());
             }
             (QuestionPurpose::ManyConsumers(at), answer) => {
                 let max_idle = stream.reading.consumer_limit.max_idle;

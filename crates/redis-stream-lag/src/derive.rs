@@ -14,7 +14,7 @@ use crate::group_changes::{KeptCounters, was_recreated};
 use crate::history::{ConsumerActivity, History, HistoryWindow, Sample};
 use crate::loss_share::LossShare;
 use crate::many_consumers::MAX_LISTED;
-use crate::open::{GroupState, LossQuestion, PollState, StreamState};
+use crate::open::{GroupState, LossQuestion, PollState, StreamState, used_positions};
 use crate::pending_cache::PelHead;
 use crate::report::{
     Age, ConsumerReport, GroupReport, GroupStatus, GroupValues, Lag, NewPosition, OldestPending, Recreation,
@@ -186,7 +186,7 @@ fn next_cache(mut stream: StreamState<'_>) -> Box<StreamCache> {
     let groups = groups.collect();
     stream.cache.set_groups(groups);
     stream.cache.end_gap();
-    stream.cache.checkpoints.prune(&stream.positions);
+    stream.cache.checkpoints.prune(&used_positions(&stream.info, &stream.cache));
     if stream.is_invalid {
         stream.cache.invalidate();
     }

@@ -109,14 +109,10 @@ pub(super) struct StreamState<'a> {
     pub(super) info: Box<StreamInfo>,
     /// Moved out of `LagState` until the derivation is closed.
     pub(super) cache: Box<StreamCache>,
-    /// Distinct last-delivered-ids of its groups, sorted.
-    pub(super) positions: Vec<StreamId>,
     /// Parallel to `info.groups`.
-    pub(super) groups: Vec<GroupState>,
+    pub(super) groups: Box<[GroupState]>,
     /// A question about its entries was not answered, so none is asked again in this poll.
     pub(super) entries_unavailable: bool,
-    /// Positions whose next entry was asked for in this poll.
-    pub(super) next_was_asked: Vec<StreamId>,
     pub(super) loss_question: LossQuestion,
     /// An audit found a wrong count.
     pub(super) is_invalid: bool,
@@ -163,8 +159,10 @@ pub(super) struct GroupState {
     pub(super) below_first: MostlyDefault<PendingBelowFirst>,
     pub(super) oldest_needed_was_asked: bool,
     pub(super) census_turn: CensusTurn,
+    /// The entry after its position was asked for.
+    pub(super) next_was_asked: bool,
     /// Set only if the snapshot does not contain them.
-    pub(super) consumers: Option<Vec<ConsumerInfo>>,
+    pub(super) consumers: Option<Box<[ConsumerInfo]>>,
 }
 
 /// The answers about the pending entries below the first entry of a stream.
@@ -234,6 +232,7 @@ impl GroupState {
             dropped: None,
             below_first: MostlyDefault::default(),
             oldest_needed_was_asked: false,
+            next_was_asked: false,
             consumers: None,
             census_turn: CensusTurn::Open,
         }
@@ -256,6 +255,16 @@ impl GroupState {
     }
 }
 
+/// Returns the distinct positions that counts are needed for, sorted.
+pub(super) fn used_positions(info: &StreamInfo, cache: &StreamCache) -> Vec<StreamId> {
+    let mut positions = Vec::with_capacity(info.groups.len() + 1);
+    positions.extend(info.groups.iter().map(|group| group.last_delivered));
+    positions.extend(cache.held_from());
+    positions.sort_unstable();
+    positions.dedup();
+    positions
+}
+
 impl<'a> StreamState<'a> {
     /// Advances the cache of a stream to its reading and resolves each lag that needs no question, in this order: from
     /// the stream's bounds, from a checkpoint at last-delivered-id, from the server's counters where they are trusted.
@@ -267,14 +276,10 @@ impl<'a> StreamState<'a> {
         mut cache: Box<StreamCache>,
         (at, timeout): (Duration, Duration),
     ) -> Self {
-        let mut positions: Vec<StreamId> = Vec::with_capacity(info.groups.len() + 1);
-        positions.extend(info.groups.iter().map(|group| group.last_delivered));
-        positions.extend(cache.held_from());
-        positions.sort_unstable();
-        positions.dedup();
+        let positions = used_positions(&info, &cache);
         let is_first_reading = cache.is_new();
         cache.advance(&info, node, &positions, at);
-        let mut groups: Vec<_> =
+        let mut groups: Box<[_]> =
             info.groups.iter().map(|group| GroupState::of(cache.take_group(&group.name))).collect();
         for (group, open) in info.groups.iter().zip(&mut groups) {
             if let ConsumersReading::Read(consumers) = &group.each_consumer {
@@ -305,10 +310,8 @@ impl<'a> StreamState<'a> {
             reading,
             info,
             cache,
-            positions,
             groups,
             entries_unavailable: false,
-            next_was_asked: Vec::new(),
             loss_question: LossQuestion::NotAsked,
             is_invalid: false,
             is_late: false,
@@ -335,6 +338,12 @@ impl<'a> StreamState<'a> {
     /// Returns the oldest entry above `last_delivered`, once it is known.
     pub(super) fn next_entry(&self, last_delivered: StreamId) -> Option<StreamId> {
         from_bounds::next_entry(&self.info, last_delivered).or_else(|| self.cache.next_entry(last_delivered))
+    }
+
+    /// Returns true if the entry after this position was asked for in this poll.
+    pub(super) fn next_was_asked(&self, position: StreamId) -> bool {
+        let mut groups = self.info.groups.iter().zip(&self.groups);
+        groups.any(|(group, open)| open.next_was_asked && group.last_delivered == position)
     }
 
     /// Returns the reading from which the losses of a group are derived, once its lag is known.
@@ -377,9 +386,6 @@ impl<'a> StreamState<'a> {
         let Some(position) = counted_from.filter(|position| self.lag(*position).is_none()) else { return };
         self.cache.set_held_from(Some(position));
         self.cache.scans.begin(position);
-        if let Err(at) = self.positions.binary_search(&position) {
-            self.positions.insert(at, position);
-        }
     }
 
     pub(super) fn note_next_entry(&mut self, position: StreamId, entries: &EntryRange) {

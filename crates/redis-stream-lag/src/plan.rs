@@ -350,13 +350,13 @@ impl QuestionPlan {
             && let Some(at) = poll.worklists.next_entries.next(poll.streams.len())
         {
             let stream = &mut poll.streams[at];
-            for position in stream.info.groups.iter().map(|group| group.last_delivered) {
+            for number in 0..stream.groups.len() {
+                let position = stream.info.groups[number].last_delivered;
                 if stream.lag(position) == Some(0) || stream.next_entry(position).is_some() {
                     continue;
                 }
                 let entry_bytes = stream.info.entry_bytes;
-                let is_asked =
-                    scanned_from.contains(&(at, position)) || stream.next_was_asked.contains(&position);
+                let is_asked = scanned_from.contains(&(at, position)) || stream.next_was_asked(position);
                 if stream.entries_unavailable || is_asked {
                     continue;
                 }
@@ -364,7 +364,7 @@ impl QuestionPlan {
                     // Answers may give back what was not used.
                     return poll.worklists.next_entries.look_again(&[at]);
                 }
-                stream.next_was_asked.push(position);
+                stream.groups[number].next_was_asked = true;
                 let kind =
                     QuestionKind::Entries { after: position, until: stream.info.last_generated, at_most: 1 };
                 self.ask(at, stream, QuestionPurpose::NextEntry(position), kind, entry_bytes);
