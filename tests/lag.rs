@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +49,12 @@ struct Story {
     counter: u64,
     /// Entries that were removed before the group got them, by stream and group.
     lost: BTreeMap<(usize, String), u64>,
-    /// The groups that were destroyed since the last poll, and where they stood.
-    destroyed: BTreeMap<(usize, String), StreamId>,
+    /// Where each group stood at the last poll.
+    polled_at: BTreeMap<(usize, String), StreamId>,
+    /// The groups that were destroyed or set back since the last poll.
+    unsteady: BTreeSet<(usize, String)>,
+    /// The entries that were removed since the last poll, by stream.
+    removed: [BTreeSet<StreamId>; 2],
     /// True if a poll comes after each step, so that no loss is missed.
     polls_each_step: bool,
     /// The last commands, for the message of a failure.
@@ -78,7 +82,9 @@ impl Story {
             ids,
             counter: 0,
             lost: BTreeMap::new(),
-            destroyed: BTreeMap::new(),
+            polled_at: BTreeMap::new(),
+            unsteady: BTreeSet::new(),
+            removed: Default::default(),
             polls_each_step,
             sent: Vec::new(),
             exact: 0,
@@ -116,7 +122,7 @@ impl Story {
         self.act(at, &before[at]).await;
         let after = self.snapshots().await;
         for (at, (before, after)) in before.iter().zip(&after).enumerate() {
-            self.count_lost_of_destroyed(at, before, after);
+            self.note_unseen(at, before, after);
             for (name, (place, _)) in &before.groups {
                 // A poll sees that the group is gone: it keeps what it has lost, and loses no more.
                 if self.polls_each_step && !after.groups.contains_key(name) {
@@ -128,17 +134,29 @@ impl Story {
         }
     }
 
-    /// A group that is destroyed and created again between two polls looks as if it had stood there all the time: what was
-    /// trimmed meanwhile may be counted as lost.
-    fn count_lost_of_destroyed(&mut self, at: usize, before: &StreamSnapshot, after: &StreamSnapshot) {
-        for ((of, name), place) in &self.destroyed {
-            if *of == at && !before.groups.contains_key(name) {
-                let lost = before.undelivered_after(*place).filter(|id| !after.entries.contains(id)).count();
-                *self.lost.entry((at, name.clone())).or_default() += lost as u64;
-            }
+    /// Notes what no poll sees: a group that is destroyed and created again, or that reads on and is set back, between two
+    /// polls looks as if it had stood there all the time.
+    fn note_unseen(&mut self, at: usize, before: &StreamSnapshot, after: &StreamSnapshot) {
+        self.removed[at].extend(before.entries.iter().filter(|id| !after.entries.contains(id)));
+        let is_unsteady = |(name, (place, _)): &(&String, &(StreamId, Vec<StreamId>))| {
+            after.groups.get(*name).is_none_or(|(place_after, _)| place_after < place)
+        };
+        let unsteady = before.groups.iter().filter(is_unsteady);
+        self.unsteady.extend(unsteady.map(|(name, _)| (at, name.clone())));
+    }
+
+    /// Counts what may look lost at a poll: what was removed since the last one, above where the group stood then.
+    fn count_lost_of_unsteady(&mut self, snapshots: &[StreamSnapshot; 2]) {
+        for key in std::mem::take(&mut self.unsteady) {
+            let place = self.polled_at.get(&key).copied().unwrap_or(StreamId::MIN);
+            let removed = self.removed[key.0].iter().filter(|id| place < **id).count();
+            *self.lost.entry(key).or_default() += removed as u64;
         }
-        let destroyed = before.groups.iter().filter(|(name, _)| !after.groups.contains_key(*name));
-        self.destroyed.extend(destroyed.map(|(name, (place, _))| ((at, name.clone()), *place)));
+        self.removed = Default::default();
+        let groups = snapshots.iter().enumerate().flat_map(|(at, snapshot)| {
+            snapshot.groups.iter().map(move |(name, (place, _))| ((at, name.clone()), *place))
+        });
+        self.polled_at = groups.collect();
     }
 
     async fn act(&mut self, at: usize, snapshot: &StreamSnapshot) {
@@ -236,6 +254,7 @@ impl Story {
         for id in pending.iter().skip(1) {
             self.send(&["XACK", stream, group, &id.to_string()]).await;
         }
+        let before = self.snapshots().await;
         self.send(&["XTRIM", stream, "MAXLEN", "=", "2", "ACKED"]).await;
         let other = GROUPS[self.rng.usize(..GROUPS.len())];
         match self.rng.u32(..4) {
@@ -244,6 +263,8 @@ impl Story {
             2 => self.send(&["XGROUP", "DESTROY", stream, other]).await,
             _ => {}
         }
+        let after = self.snapshots().await;
+        self.note_unseen(at, &before[at], &after[at]);
     }
 
     async fn add(&mut self, at: usize, trim: &[&str]) {
@@ -289,8 +310,11 @@ impl Story {
     /// Polls and holds every value against the whole.
     async fn hold(&mut self) {
         let (report, began, ended) = self.poll().await;
-        self.destroyed.clear();
+        self.sent.push("(a poll)".to_owned());
         let snapshots = self.snapshots().await;
+        if !self.polls_each_step {
+            self.count_lost_of_unsteady(&snapshots);
+        }
         for (at, snapshot) in snapshots.iter().enumerate() {
             let stream = report.streams.iter().find(|stream| stream.key.to_string() == STREAMS[at]).unwrap();
             let Some(values) = &stream.values else {
