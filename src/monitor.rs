@@ -102,7 +102,6 @@ impl Monitor {
                 }
                 () = sleep_until(next_poll) => {
                     let began = now();
-                    self.publisher.note_poll_began();
                     let polled = tokio::select! {
                         outcome = self.poller.poll() => Some(outcome),
                         () = ended(changes.clone()) => None,

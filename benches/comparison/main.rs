@@ -71,7 +71,7 @@ const FULL: ComparisonSize = ComparisonSize {
     streams: 10_000,
     distant_streams: 1_000,
     rounds: Rounds { count: 5, polls: 10, interval: Duration::from_secs(3) },
-    distant_rounds: Rounds { count: 5, polls: 100, interval: Duration::from_millis(250) },
+    distant_rounds: Rounds { count: 5, polls: 100, interval: Duration::from_millis(500) },
     scale: &[
         ScaleStep { streams: 1_000, polls: 100, interval: Duration::from_millis(250) },
         ScaleStep { streams: 10_000, polls: 10, interval: Duration::from_secs(3) },

@@ -1,21 +1,22 @@
 //! `/metrics`: the families of all targets, each family in one piece.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::iter;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::exposition::alerts::{self, AlertSeries};
 use crate::exposition::segment::{Compressor, Segment, gzip};
-use crate::exposition::text::{CHUNK_BYTES, header, write_label, write_later_label, write_number};
+use crate::exposition::text::{header, write_label, write_later_label, write_number};
 use crate::values::family::{Family, MetricOrigin, Number, ValueReading, ValueSource};
 use crate::values::table::FAMILIES;
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{ConsumerView, GroupReport, Report, ReportedStream, Status, StreamReport};
+
+/// Text is written in chunks of about this size, which stay in the processor's cache.
+const CHUNK_BYTES: usize = 32 * 1024;
 
 /// The families that are exported.
 #[derive(Clone, Debug)]
@@ -71,22 +72,19 @@ impl SeriesLabels {
     }
 }
 
-/// The series of one target from one report.
+/// The series of one target from one report, which are compressed once, when they are first asked for.
 #[derive(Debug)]
 pub struct TargetSeries {
     labels: SeriesLabels,
     report: Arc<Report>,
-    /// `None` if readers compress for themselves.
-    kept: Mutex<Option<KeptSegments>>,
+    /// Parallel to [`FAMILIES`]; `None` if there is no sample.
+    segments: OnceLock<Vec<Option<Segment>>>,
 }
-
-/// The compressed families, parallel to [`FAMILIES`]: unset before the first reader, `None` without a sample.
-type KeptSegments = Arc<[OnceLock<Option<Segment>>]>;
 
 impl TargetSeries {
     /// Creates the series of a report, without writing them.
     pub fn new(labels: SeriesLabels, report: Arc<Report>) -> Self {
-        Self { labels, report, kept: Mutex::new(Some(unset())) }
+        Self { labels, report, segments: OnceLock::new() }
     }
 
     /// Returns the report.
@@ -94,90 +92,51 @@ impl TargetSeries {
         &self.report
     }
 
-    /// Keeps what the first reader compresses for the next one, as from the start.
-    pub fn keep_compressed(&self) {
-        self.kept().get_or_insert_with(unset);
+    fn segment(&self, selection: &FamilySelection, family: usize) -> Option<Segment> {
+        self.segments.get_or_init(|| self.compress(selection))[family].clone()
     }
 
-    /// Drops what is compressed and keeps nothing more, so that it takes no memory while the next report is made.
-    pub fn drop_compressed(&self) {
-        let _dropped_without_the_lock = self.kept().take();
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Option<KeptSegments>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn unset() -> KeptSegments {
-    FAMILIES.iter().map(|_| OnceLock::new()).collect()
-}
-
-/// The compressed series of one target for one reader.
-struct TargetSegments {
-    series: Arc<TargetSeries>,
-    kept: Option<KeptSegments>,
-    /// Set once a family is compressed.
-    labels: OnceCell<PageLabels>,
-}
-
-impl TargetSegments {
-    fn new(series: Arc<TargetSeries>) -> Self {
-        let kept = series.kept().clone();
-        Self { series, kept, labels: OnceCell::new() }
-    }
-
-    fn get(
-        &self,
-        selection: &FamilySelection,
-        family: usize,
-        compressor: &mut Option<Compressor>,
-    ) -> Option<Segment> {
-        let mut compress = || {
-            let labels = self.labels.get_or_init(|| PageLabels::of(&self.series.report));
-            let mut writer = compressor.get_or_insert_default().begin();
-            write_samples(selection, FAMILIES[family], (&self.series, labels), &mut writer)
+    fn compress(&self, selection: &FamilySelection) -> Vec<Option<Segment>> {
+        let mut compressor = Compressor::default();
+        let mut segments = vec![None; FAMILIES.len()];
+        let labels = PageLabels::of(&self.report);
+        for (at, family) in selection.families() {
+            let mut writer = compressor.begin();
+            write_samples(selection, family, (self, &labels), &mut writer)
                 .expect("writing to a segment does not fail");
-            (!writer.is_empty()).then(|| writer.finish())
-        };
-        match &self.kept {
-            Some(kept) => kept[family].get_or_init(compress).clone(),
-            None => compress(),
+            segments[at] = (!writer.is_empty()).then(|| writer.finish());
         }
+        segments
     }
 }
 
 /// Returns the compressed page: the chunks of one gzip stream. `own` is the text of the exporter's own metrics.
 ///
-/// Chunks are made when they are taken. Those of many streams take time, so they must not be taken on the reactor.
+/// The first call for a report takes time if there are many streams, so it must not run on the reactor.
 pub fn compressed(
-    selection: Arc<FamilySelection>,
-    targets: Vec<Arc<TargetSeries>>,
-    alerts: Vec<Arc<AlertSeries>>,
-    own: Vec<u8>,
-) -> impl Iterator<Item = Bytes> {
-    let of_alerts: Vec<_> = selection.alert_headers.clone().into_iter().enumerate().collect();
-    let of_alerts = of_alerts.into_iter().flat_map(move |(family, header)| {
-        let Some(header) = header else { return Vec::new() };
-        with_header(&header, alerts.iter().filter_map(|alerts| alerts.segment(family)))
-    });
-    let targets: Vec<_> = targets.into_iter().map(TargetSegments::new).collect();
-    // Takes a while to make, and is not needed if everything is kept.
-    let mut compressor = None;
-    let exported: Vec<_> = selection.families().map(|(family, _)| family).collect();
-    let of_targets = exported.into_iter().flat_map(move |family| {
-        let segments = targets.iter().filter_map(|target| target.get(&selection, family, &mut compressor));
-        with_header(&selection.headers[family], segments)
-    });
-    let own = iter::once_with(move || Compressor::default().segment(&own));
-    gzip(of_targets.chain(of_alerts).chain(own))
-}
-
-/// Returns nothing if there is no segment.
-fn with_header(header: &Segment, segments: impl Iterator<Item = Segment>) -> Vec<Segment> {
-    let mut segments = segments.peekable();
-    let header = segments.peek().map(|_| header.clone());
-    header.into_iter().chain(segments).collect()
+    selection: &FamilySelection,
+    targets: &[Arc<TargetSeries>],
+    alerts: &[Arc<AlertSeries>],
+    own: &[u8],
+) -> Vec<Bytes> {
+    let mut segments = Vec::new();
+    for (at, _) in selection.families() {
+        let header = segments.len();
+        segments.extend(targets.iter().filter_map(|target| target.segment(selection, at)));
+        if segments.len() > header {
+            segments.insert(header, selection.headers[at].clone());
+        }
+    }
+    for (family, text) in selection.alert_headers.iter().enumerate() {
+        let Some(text) = text else { continue };
+        let header = segments.len();
+        segments.extend(alerts.iter().filter_map(|alerts| alerts.segment(family)));
+        if segments.len() > header {
+            segments.insert(header, text.clone());
+        }
+    }
+    segments.push(Compressor::default().segment(own));
+    gzip(segments)
 }
 
 /// Writes the page without compression.
@@ -203,7 +162,7 @@ pub fn write_plain(
     for (at, (_, header)) in alerts::FAMILIES.iter().enumerate() {
         if selection.alert_headers[at].is_some() {
             let mut out = AfterHeader { header: Some(header), out };
-            alerts.iter().try_for_each(|alerts| alerts.write(at, &mut out))?;
+            alerts.iter().try_for_each(|alerts| out.write_all(alerts.text(at)))?;
         }
     }
     out.write_all(own)
@@ -238,7 +197,7 @@ struct PageLabels {
 impl PageLabels {
     fn of(report: &Report) -> Self {
         let streams = report.streams.iter().map(|stream| &stream.key);
-        let groups = report.streams.iter().flat_map(|stream| stream.groups.iter().map(|group| &group.name));
+        let groups = report.groups().map(|(_, group)| &group.name);
         Self { streams: LabelList::of("stream", streams), groups: LabelList::of("group", groups) }
     }
 }
@@ -251,13 +210,8 @@ struct LabelList {
 }
 
 impl LabelList {
-    fn of<'a>(label: &str, values: impl Iterator<Item = &'a Name> + Clone) -> Self {
-        let frame = ",=\"\"".len() + label.len();
-        let (count, bytes) = values
-            .clone()
-            .fold((0, 0), |(count, bytes), value| (count + 1, bytes + frame + value.as_bytes().len()));
-        // Of the right size, unless a value has bytes to escape.
-        let (mut text, mut ends) = (Vec::with_capacity(bytes), Vec::with_capacity(count));
+    fn of<'a>(label: &str, values: impl Iterator<Item = &'a Name>) -> Self {
+        let (mut text, mut ends) = (Vec::new(), Vec::new());
         for value in values {
             write_later_label(label, &value.text(), &mut text);
             ends.push(text.len());
@@ -508,16 +462,8 @@ mod tests {
     }
 
     fn plain(selection: &FamilySelection, targets: &[Arc<TargetSeries>]) -> String {
-        plain_with(selection, targets, &[])
-    }
-
-    fn plain_with(
-        selection: &FamilySelection,
-        targets: &[Arc<TargetSeries>],
-        alerts: &[Arc<AlertSeries>],
-    ) -> String {
         let mut out = Vec::new();
-        write_plain(selection, targets, alerts, b"own 1\n", &mut out).unwrap();
+        write_plain(selection, targets, &[], b"own 1\n", &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -603,46 +549,20 @@ mod tests {
 
     #[test]
     fn the_families_of_all_targets_are_each_in_one_piece_plain_and_compressed_alike() {
-        let selection = Arc::new(FamilySelection::new(|_, _| true, Duration::from_secs(86_400)));
+        let selection = FamilySelection::new(|_, _| true, Duration::from_secs(86_400));
         let targets = [series("a", "x"), series("b", "y")];
-        let gone = [(Name::from("a\n"), Name::from("mail"))];
-        let alerts = vec![Arc::new(AlertSeries::new(Arc::default(), Arc::new(gone))), Arc::default()];
-        let text = plain_with(&selection, &targets, &alerts);
-        assert!(text.contains("# TYPE redis_stream_group_gone gauge\nredis_stream_group_gone{"), "{text}");
-        assert!(!text.contains("streamgauge_alerts"), "{text}");
-        assert!(!is_kept(&targets[0]), "compressed without a reader");
+        let text = plain(&selection, &targets);
+        assert!(targets[0].segments.get().is_none(), "compressed without a reader");
         for family in FAMILIES {
             let header = format!("# TYPE {} ", family.name);
             assert!(text.matches(&header).count() <= 1, "{header}");
         }
         let lengths: Vec<_> = text.lines().filter(|line| line.starts_with("redis_stream_length{")).collect();
         assert_eq!(lengths.len(), 2, "{lengths:?}");
-        for kept in [true, true, false] {
-            if !kept {
-                targets[0].drop_compressed();
-            }
-            assert_eq!(unzipped(&selection, &targets, &alerts), text);
-            assert_eq!((is_kept(&targets[0]), is_kept(&targets[1])), (kept, true));
-        }
-        targets[0].keep_compressed();
-        assert!(!is_kept(&targets[0]));
-        assert_eq!(unzipped(&selection, &targets, &alerts), text);
-        assert!(is_kept(&targets[0]));
-    }
-
-    fn is_kept(target: &TargetSeries) -> bool {
-        target.kept().as_ref().is_some_and(|kept| kept.iter().all(|family| family.get().is_some()))
-    }
-
-    fn unzipped(
-        selection: &Arc<FamilySelection>,
-        targets: &[Arc<TargetSeries>],
-        alerts: &[Arc<AlertSeries>],
-    ) -> String {
-        let chunks =
-            compressed(Arc::clone(selection), targets.to_vec(), alerts.to_vec(), b"own 1\n".to_vec());
-        let (mut text, chunks) = (String::new(), chunks.collect::<Vec<_>>().concat());
-        flate2::read::GzDecoder::new(chunks.as_slice()).read_to_string(&mut text).unwrap();
-        text
+        let chunks = compressed(&selection, &targets, &[], b"own 1\n").concat();
+        let mut unzipped = String::new();
+        flate2::read::GzDecoder::new(chunks.as_slice()).read_to_string(&mut unzipped).unwrap();
+        assert_eq!(unzipped, text);
+        assert!(targets[0].segments.get().is_some(), "not kept for the next reader");
     }
 }

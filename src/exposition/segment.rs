@@ -5,7 +5,6 @@
 //! once, independent of scrapes and other targets.
 
 use std::io::{self, Write};
-use std::iter;
 
 use bytes::Bytes;
 use crc32fast::Hasher;
@@ -88,26 +87,21 @@ impl Write for SegmentWriter<'_> {
 }
 
 /// Concatenates segments to the chunks of one gzip stream, without copying them.
-pub fn gzip(segments: impl IntoIterator<Item = Segment>) -> impl Iterator<Item = Bytes> {
+pub fn gzip(segments: impl IntoIterator<Item = Segment>) -> Vec<Bytes> {
     // Magic, deflate, no flags, no time, no hint, unknown system.
-    let begin = Bytes::from_static(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+    let mut chunks = vec![Bytes::from_static(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])];
     let (mut checksum, mut length) = (Hasher::new(), 0_usize);
-    let mut segments = segments.into_iter().map(Some).chain([None]);
-    let rest = iter::from_fn(move || match segments.next()? {
-        Some(segment) => {
-            checksum.combine(&segment.checksum);
-            length = length.wrapping_add(segment.length);
-            Some(segment.deflated)
-        }
-        None => {
-            // An empty last block, then the checksum and the length modulo 2^32.
-            let mut end = vec![3, 0];
-            end.extend_from_slice(&checksum.clone().finalize().to_le_bytes());
-            end.extend_from_slice(&(length as u64).to_le_bytes()[..4]);
-            Some(end.into())
-        }
-    });
-    iter::once(begin).chain(rest)
+    for segment in segments {
+        checksum.combine(&segment.checksum);
+        length = length.wrapping_add(segment.length);
+        chunks.push(segment.deflated);
+    }
+    // An empty last block, then the checksum and the length modulo 2^32.
+    let mut end = vec![3, 0];
+    end.extend_from_slice(&checksum.finalize().to_le_bytes());
+    end.extend_from_slice(&(length as u64).to_le_bytes()[..4]);
+    chunks.push(end.into());
+    chunks
 }
 
 #[cfg(test)]
@@ -115,9 +109,9 @@ mod tests {
     use super::*;
     use std::io::Read;
 
-    fn unzipped(chunks: impl Iterator<Item = Bytes>) -> Vec<u8> {
-        let (mut out, chunks) = (Vec::new(), chunks.collect::<Vec<_>>().concat());
-        flate2::read::GzDecoder::new(chunks.as_slice()).read_to_end(&mut out).unwrap();
+    fn unzipped(chunks: &[Bytes]) -> Vec<u8> {
+        let mut out = Vec::new();
+        flate2::read::GzDecoder::new(chunks.concat().as_slice()).read_to_end(&mut out).unwrap();
         out
     }
 
@@ -135,10 +129,14 @@ mod tests {
             b"end".to_vec(),
         ];
         let segments = texts.iter().map(|text| compressor.segment(text)).collect::<Vec<_>>();
-        assert_eq!(unzipped(gzip(segments.clone())), texts.concat());
+        assert_eq!(unzipped(&gzip(segments.clone())), texts.concat());
         let reversed = texts.iter().rev().flatten().copied().collect::<Vec<_>>();
-        assert_eq!(unzipped(gzip(segments.into_iter().rev())), reversed, "in any order, any number of times");
-        assert_eq!(unzipped(gzip([])), b"");
+        assert_eq!(
+            unzipped(&gzip(segments.into_iter().rev())),
+            reversed,
+            "in any order, any number of times"
+        );
+        assert_eq!(unzipped(&gzip([])), b"");
     }
 
     #[test]
@@ -150,7 +148,7 @@ mod tests {
         text.chunks(7_777).for_each(|piece| writer.write_all(piece).unwrap());
         assert!(!writer.is_empty());
         let segments = [writer.finish(), compressor.begin().finish(), compressor.segment(b"end")];
-        assert_eq!(unzipped(gzip(segments)), [&text[..], b"end"].concat());
+        assert_eq!(unzipped(&gzip(segments)), [&text[..], b"end"].concat());
     }
 
     proptest::proptest! {
@@ -159,7 +157,7 @@ mod tests {
             proptest::collection::vec(proptest::prelude::any::<u8>(), 0..5_000), 0..6)) {
             let mut compressor = Compressor::default();
             let segments: Vec<_> = texts.iter().map(|text| compressor.segment(text)).collect();
-            proptest::prop_assert_eq!(unzipped(gzip(segments)), texts.concat());
+            proptest::prop_assert_eq!(unzipped(&gzip(segments)), texts.concat());
         }
     }
 }

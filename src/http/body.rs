@@ -1,8 +1,9 @@
-//! The body of a reply: bytes, chunks that are made while they are sent, or a closure that writes it.
+//! The body of a reply: shared bytes, sent without a copy, or a closure that writes them.
 
 use std::io::{self, BufWriter, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::vec;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -17,32 +18,20 @@ const CHUNK_BYTES: usize = 128 * 1024;
 /// Chunks of a streamed body that wait for the client: the next is rendered while one is sent.
 const CHUNKS_AHEAD: usize = 2;
 
-/// The same of chunks that are sent without a copy: with more of them, two threads wait less for each other. Half of those
-/// of `/metrics` are headers.
-const SHARED_CHUNKS_AHEAD: usize = 8;
-
 /// Writes a streamed body, on a thread that may block.
 pub type Render = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
-/// Makes chunks on a thread that may block.
-pub type Chunks = Box<dyn Iterator<Item = Bytes> + Send>;
-
-/// The body of a reply. Only a whole one has a `Content-Length`.
+/// The body of a reply.
 pub enum Body {
     /// One chunk.
     Whole(Bytes),
-    /// Chunks that are made while they are sent, in order and without a copy. They are not compressed.
-    Chunks(Chunks),
-    /// Rendered while it is sent.
+    /// Several chunks, sent in order. Their sum is the `Content-Length`.
+    Chunks(Vec<Bytes>),
+    /// Rendered while it is sent, so there is no `Content-Length`.
     Stream(Render),
 }
 
 impl Body {
-    /// Creates a body of chunks. If the iterator panics the connection is cut.
-    pub fn chunks(chunks: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
-        Self::Chunks(Box::new(chunks))
-    }
-
     /// Creates a streamed body. If the closure fails or panics the connection is cut, so that the client does not take
     /// a part for the whole.
     pub fn stream(render: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Self {
@@ -76,9 +65,13 @@ impl BodyWriter {
         Self { buffer: Vec::with_capacity(CHUNK_BYTES), pieces }
     }
 
+    fn send(&self, piece: Piece) -> io::Result<()> {
+        self.pieces.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
     fn finish(mut self) -> io::Result<()> {
         self.flush()?;
-        send(&self.pieces, Piece::End)
+        self.send(Piece::End)
     }
 }
 
@@ -97,58 +90,44 @@ impl Write for BodyWriter {
             return Ok(());
         }
         let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
-        send(&self.pieces, Piece::Chunk(chunk.into()))
+        self.send(Piece::Chunk(chunk.into()))
     }
 }
 
-fn send(pieces: &mpsc::Sender<Piece>, piece: Piece) -> io::Result<()> {
-    pieces.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
-}
-
-/// A body as hyper takes it: given bytes, or what is being made.
+/// A body as hyper takes it: given chunks, or what is being rendered.
 #[derive(Default)]
 pub(crate) struct Frames {
-    whole: Bytes,
-    pieces: Option<mpsc::Receiver<Piece>>,
+    chunks: vec::IntoIter<Bytes>,
+    left_bytes: u64,
+    rendering: Option<mpsc::Receiver<Piece>>,
     /// Held until the body is sent.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Frames {
     pub(crate) fn new(body: Body) -> Self {
-        match body {
-            Body::Whole(whole) => Self { whole, ..Self::default() },
-            Body::Chunks(chunks) => {
-                Self::made_by(SHARED_CHUNKS_AHEAD, move |pieces| send_all(&pieces, chunks))
+        let chunks = match body {
+            Body::Whole(bytes) => vec![bytes],
+            Body::Chunks(chunks) => chunks,
+            Body::Stream(render) => {
+                let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+                tokio::task::spawn_blocking(move || render_into(BodyWriter::new(sender), render));
+                return Self { rendering: Some(receiver), ..Self::default() };
             }
-            Body::Stream(render) => Self::made_by(CHUNKS_AHEAD, move |pieces| {
-                let mut writer = BodyWriter::new(pieces);
-                render(&mut writer)?;
-                writer.finish()
-            }),
-        }
-    }
-
-    /// Runs a closure that may block, and sends what it makes; up to `ahead` pieces wait for the client.
-    fn made_by(
-        ahead: usize,
-        make: impl FnOnce(mpsc::Sender<Piece>) -> io::Result<()> + Send + 'static,
-    ) -> Self {
-        let (sender, receiver) = mpsc::channel(ahead);
-        tokio::task::spawn_blocking(move || match make(sender) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                debug!("client left before the end of a streamed body");
-            }
-            Err(error) => warn!(%error, "streamed body not completed"),
-        });
-        Self { pieces: Some(receiver), ..Self::default() }
+        };
+        let left_bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        Self { chunks: chunks.into_iter(), left_bytes, ..Self::default() }
     }
 }
 
-fn send_all(pieces: &mpsc::Sender<Piece>, mut chunks: Chunks) -> io::Result<()> {
-    chunks.try_for_each(|chunk| send(pieces, Piece::Chunk(chunk)))?;
-    send(pieces, Piece::End)
+fn render_into(mut writer: BodyWriter, render: Render) {
+    match render(&mut writer).and_then(|()| writer.finish()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            debug!("client left before the end of a streamed body");
+        }
+        Err(error) => warn!(%error, "streamed body not completed"),
+    }
 }
 
 impl hyper::body::Body for Frames {
@@ -160,30 +139,29 @@ impl hyper::body::Body for Frames {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
-        let next = match &mut this.pieces {
-            None => Some(std::mem::take(&mut this.whole)).filter(|whole| !whole.is_empty()).map(Ok),
+        let next = match &mut this.rendering {
+            None => this.chunks.next().map(|chunk| {
+                this.left_bytes -= chunk.len() as u64;
+                Ok(Frame::data(chunk))
+            }),
             Some(pieces) => match ready!(pieces.poll_recv(context)) {
-                Some(Piece::Chunk(chunk)) => Some(Ok(chunk)),
+                Some(Piece::Chunk(chunk)) => Some(Ok(Frame::data(chunk))),
                 Some(Piece::End) => None,
                 None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
             },
         };
         if !matches!(next, Some(Ok(_))) {
-            this.pieces = None;
+            this.rendering = None;
         }
-        Poll::Ready(next.map(|chunk| chunk.map(Frame::data)))
+        Poll::Ready(next)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pieces.is_none() && self.whole.is_empty()
+        self.rendering.is_none() && self.left_bytes == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.pieces.is_some() {
-            SizeHint::default()
-        } else {
-            SizeHint::with_exact(self.whole.len() as u64)
-        }
+        if self.rendering.is_some() { SizeHint::default() } else { SizeHint::with_exact(self.left_bytes) }
     }
 }
 
@@ -206,29 +184,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn chunks_are_sent_as_they_are() {
+    async fn chunks_are_sent_as_they_are_and_their_sum_is_known() {
         let given = vec![Bytes::from(vec![1; 10]), Bytes::new(), Bytes::from(vec![2; 20])];
-        let frames = Frames::new(Body::chunks(given.clone().into_iter()));
-        assert_eq!(frames.size_hint().exact(), None);
+        let frames = Frames::new(Body::Chunks(given.clone()));
+        assert_eq!(frames.size_hint().exact(), Some(30));
         let sent = chunks(frames).await.unwrap();
         let addresses = |chunks: &[Bytes]| chunks.iter().map(|chunk| chunk.as_ptr()).collect::<Vec<_>>();
         assert_eq!(addresses(&sent), addresses(&given));
     }
 
-    #[tokio::test]
-    async fn a_whole_body_is_sent_as_it_is_and_its_size_is_known() {
-        let given = Bytes::from(vec![1; 10]);
-        let frames = Frames::new(Body::Whole(given.clone()));
-        assert_eq!((frames.size_hint().exact(), frames.is_end_stream()), (Some(10), false));
-        let sent = chunks(frames).await.unwrap();
-        assert_eq!((sent.len(), sent[0].as_ptr()), (1, given.as_ptr()));
-    }
-
     #[test]
     fn a_body_without_bytes_has_ended() {
-        let frames = Frames::new(Body::Whole(Bytes::new()));
-        assert!(frames.is_end_stream());
-        assert_eq!(frames.size_hint().exact(), Some(0));
+        for body in [Body::Chunks(Vec::new()), Body::Whole(Bytes::new()), Body::Chunks(vec![Bytes::new()])] {
+            let frames = Frames::new(body);
+            assert!(frames.is_end_stream());
+            assert_eq!(frames.size_hint().exact(), Some(0));
+        }
     }
 
     #[tokio::test]
@@ -262,9 +233,6 @@ mod tests {
         assert!(chunks(Frames::new(failing)).await.is_err());
         let panicking = Body::stream(|_| panic!("expected by the test"));
         assert!(chunks(Frames::new(panicking)).await.is_err());
-        let half = std::iter::once(Bytes::from_static(b"half"));
-        let panicking = half.chain(std::iter::once_with(|| panic!("expected by the test")));
-        assert!(chunks(Frames::new(Body::chunks(panicking))).await.is_err());
     }
 
     #[tokio::test]

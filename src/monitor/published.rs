@@ -253,13 +253,6 @@ impl Publisher {
         self.state.borrow().published.as_ref().map(|published| Arc::clone(published.series.report()))
     }
 
-    /// Drops the compressed series of the last report before the next one needs memory.
-    pub(super) fn note_poll_began(&self) {
-        if let Some(published) = &self.state.borrow().published {
-            published.series.drop_compressed();
-        }
-    }
-
     /// Publishes the outcome of a poll in one step. Returns the report before, which takes time to drop.
     pub(super) fn publish(
         &self,
@@ -277,11 +270,8 @@ impl Publisher {
                 NewReport::Read(prepared) => before = state.note_report(prepared),
                 NewReport::Kept { history, fresh } => {
                     state.history = history;
-                    if let Some(published) = &mut state.published {
-                        if let Some((report, series)) = fresh {
-                            (published.report, published.series) = (report, series);
-                        }
-                        published.series.keep_compressed();
+                    if let (Some(published), Some((report, series))) = (&mut state.published, fresh) {
+                        (published.report, published.series) = (report, series);
                     }
                 }
             }

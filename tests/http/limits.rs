@@ -1,6 +1,5 @@
 //! Clients that take more than they may.
 
-use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -137,8 +136,8 @@ const LARGE_BYTES: usize = 256 << 20;
 pub(crate) fn large() -> Router {
     let chunk = Bytes::from(vec![b'x'; 1 << 20]);
     fine().get("/large", move |_| {
-        let chunks = iter::repeat_n(chunk.clone(), LARGE_BYTES / chunk.len());
-        Reply::new(StatusCode::OK, "text/plain", Body::chunks(chunks))
+        let chunks = vec![chunk.clone(); LARGE_BYTES / chunk.len()];
+        Reply::new(StatusCode::OK, "text/plain", Body::Chunks(chunks))
     })
 }
 

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tracing::error;
 
 use crate::api;
@@ -199,7 +200,16 @@ impl App {
         };
         let families = Arc::clone(&self.families);
         let body = match request.encoding {
-            Encoding::Gzip => Body::chunks(compressed(families, series, alerts, own)),
+            Encoding::Gzip => {
+                let chunks = spawn_blocking(move || compressed(&families, &series, &alerts, &own)).await;
+                match chunks {
+                    Ok(chunks) => Body::Chunks(chunks),
+                    Err(error) => {
+                        error!(%error, "cannot render the metrics");
+                        return Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot render the metrics\n");
+                    }
+                }
+            }
             Encoding::Identity => {
                 Body::stream(move |out| write_plain(&families, &series, &alerts, &own, out))
             }
