@@ -70,7 +70,7 @@ struct ComparisonSize {
 const FULL: ComparisonSize = ComparisonSize {
     streams: 10_000,
     distant_streams: 1_000,
-    rounds: Rounds { count: 5, polls: 10, interval: Duration::from_secs(3) },
+    rounds: Rounds { count: 5, polls: 5, interval: Duration::from_secs(3) },
     distant_rounds: Rounds { count: 5, polls: 100, interval: Duration::from_millis(500) },
     scale: &[
         ScaleStep { streams: 1_000, polls: 100, interval: Duration::from_millis(250) },
