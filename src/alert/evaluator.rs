@@ -322,11 +322,13 @@ fn evaluate(
     reading: PollReading<'_>,
     up: TargetUp,
 ) -> Vec<Vec<TrackedAlert>> {
+    let (mut of_streams, mut of_groups) = (Vec::new(), Vec::new());
     for cursor in &mut cursors {
-        match cursor.source() {
+        match cursor.rule.expression.first().fact.source {
             FactSource::TargetUp | FactSource::LeftOut => cursor.target(up),
             FactSource::GroupGone => cursor.gone_groups(),
-            FactSource::Stream(_) | FactSource::Group(_) | FactSource::Losses(_) | FactSource::Status(_) => {}
+            FactSource::Stream(_) => of_streams.push(cursor),
+            FactSource::Group(_) | FactSource::Losses(_) | FactSource::Status(_) => of_groups.push(cursor),
         }
     }
     let report = match reading {
@@ -334,17 +336,9 @@ fn evaluate(
         PollReading::Failed => None,
     };
     for stream in report.into_iter().flat_map(|report| &report.streams) {
-        for cursor in &mut cursors {
-            if matches!(cursor.source(), FactSource::Stream(_)) {
-                cursor.stream(stream);
-            }
-        }
+        of_streams.iter_mut().for_each(|cursor| cursor.stream(stream));
         for group in &stream.groups {
-            for cursor in &mut cursors {
-                if cursor.is_about_present_groups() {
-                    cursor.group(stream, group);
-                }
-            }
+            of_groups.iter_mut().for_each(|cursor| cursor.group(stream, group));
         }
     }
     cursors.into_iter().map(SubjectCursor::end).collect()
@@ -374,14 +368,6 @@ impl<'w> SubjectCursor<'w> {
         let RuleState { rule, times, entries } = rule_state;
         let after = Vec::with_capacity(entries.len());
         Self { rule, times, reading, history, now, before: entries.iter().peekable(), after }
-    }
-
-    fn source(&self) -> FactSource {
-        self.rule.expression.first().fact.source
-    }
-
-    fn is_about_present_groups(&self) -> bool {
-        matches!(self.source(), FactSource::Group(_) | FactSource::Losses(_) | FactSource::Status(_))
     }
 
     fn target(&mut self, up: TargetUp) {
