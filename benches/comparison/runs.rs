@@ -31,7 +31,7 @@ const MAX_WINDOWS: u32 = 8;
 pub(crate) struct Rounds {
     /// Number of runs, whose medians are the figures.
     pub(crate) count: u32,
-    /// Number of measured polls per run: so many that they take about a second of CPU time, which is known to 20 ms.
+    /// Number of measured polls per run: so many that they take half a second of CPU time or more, which is known to 20 ms.
     pub(crate) polls: u32,
     /// Poll interval.
     pub(crate) interval: Duration,
