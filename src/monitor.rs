@@ -102,6 +102,7 @@ impl Monitor {
                 }
                 () = sleep_until(next_poll) => {
                     let began = now();
+                    self.publisher.close_caches();
                     let polled = tokio::select! {
                         outcome = self.poller.poll() => Some(outcome),
                         () = ended(changes.clone()) => None,
@@ -109,6 +110,7 @@ impl Monitor {
                     let Some(outcome) = polled else { return self.stop() };
                     self.publish(&outcome, began).await;
                     self.step_alerts(&outcome, next_poll);
+                    self.publisher.open_caches();
                     tokio::select! {
                         () = self.poller.read_later_pages() => {}
                         () = ended(changes.clone()) => return self.stop(),

@@ -1,12 +1,13 @@
 //! Series that the evaluation of alerts makes: `streamgauge_alerts`, the pending and firing alerts like `ALERTS` of
 //! Prometheus, and `redis_stream_group_gone`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use redis_stream_core::name::Name;
 
 use crate::alert::active::Active;
 use crate::alert::state::Phase;
+use crate::exposition::reader_cache::ReaderCache;
 use crate::exposition::segment::{Compressor, Segment};
 use crate::exposition::text::write_label;
 
@@ -33,39 +34,43 @@ pub const FAMILIES: [(&str, &str); 2] = [
     ),
 ];
 
-/// The series of one target, which are written and compressed once, when they are first asked for.
+/// The series of one target, which are written and compressed when they are first asked for.
 #[derive(Debug, Default)]
 pub struct AlertSeries {
     active: Arc<Active>,
     gone: Arc<[(Name, Name)]>,
-    /// Parallel to [`FAMILIES`].
-    families: OnceLock<[RenderedFamily; FAMILIES.len()]>,
+    rendered: ReaderCache<RenderedFamilies>,
 }
 
+/// Parallel to [`FAMILIES`].
+pub(super) type RenderedFamilies = [RenderedFamily; FAMILIES.len()];
+
 #[derive(Debug)]
-struct RenderedFamily {
-    text: Vec<u8>,
+pub(super) struct RenderedFamily {
+    pub(super) text: Vec<u8>,
     /// `None` if there is no sample.
-    segment: Option<Segment>,
+    pub(super) segment: Option<Segment>,
 }
 
 impl AlertSeries {
     /// Creates the series of active alerts, and of groups that are gone by key and name, without writing them.
     pub fn new(active: Arc<Active>, gone: Arc<[(Name, Name)]>) -> Self {
-        Self { active, gone, families: OnceLock::new() }
+        Self { active, gone, rendered: ReaderCache::default() }
     }
 
-    pub(super) fn segment(&self, family: usize) -> Option<Segment> {
-        self.family(family).segment.clone()
+    /// Keeps what the first reader writes for further readers, as at first.
+    pub fn open_cache(&self) {
+        self.rendered.open();
     }
 
-    pub(super) fn text(&self, family: usize) -> &[u8] {
-        &self.family(family).text
+    /// Drops what is written and keeps nothing: each reader writes for itself.
+    pub fn close_cache(&self) {
+        self.rendered.close();
     }
 
-    fn family(&self, family: usize) -> &RenderedFamily {
+    pub(super) fn families(&self) -> Arc<RenderedFamilies> {
         let write = || [alert_series(&self.active), gone_series(&self.active, &self.gone)];
-        &self.families.get_or_init(|| write().map(RenderedFamily::new))[family]
+        self.rendered.get_or_make(|| write().map(RenderedFamily::new))
     }
 }
 

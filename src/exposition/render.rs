@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::exposition::alerts::{self, AlertSeries};
+use crate::exposition::reader_cache::ReaderCache;
 use crate::exposition::segment::{Compressor, Segment, gzip};
 use crate::exposition::text::{header, write_label, write_later_label, write_number};
 use crate::values::family::{Family, MetricOrigin, Number, ValueReading, ValueSource};
@@ -72,19 +73,21 @@ impl SeriesLabels {
     }
 }
 
-/// The series of one target from one report, which are compressed once, when they are first asked for.
+/// The series of one target from one report, which are compressed when they are first asked for.
 #[derive(Debug)]
 pub struct TargetSeries {
     labels: SeriesLabels,
     report: Arc<Report>,
-    /// Parallel to [`FAMILIES`]; `None` if there is no sample.
-    segments: OnceLock<Vec<Option<Segment>>>,
+    compressed: ReaderCache<FamilySegments>,
 }
+
+/// The compressed families of a target, parallel to [`FAMILIES`]; `None` if there is no sample.
+type FamilySegments = Vec<Option<Segment>>;
 
 impl TargetSeries {
     /// Creates the series of a report, without writing them.
     pub fn new(labels: SeriesLabels, report: Arc<Report>) -> Self {
-        Self { labels, report, segments: OnceLock::new() }
+        Self { labels, report, compressed: ReaderCache::default() }
     }
 
     /// Returns the report.
@@ -92,11 +95,21 @@ impl TargetSeries {
         &self.report
     }
 
-    fn segment(&self, selection: &FamilySelection, family: usize) -> Option<Segment> {
-        self.segments.get_or_init(|| self.compress(selection))[family].clone()
+    /// Keeps what the first reader compresses for further readers, as at first.
+    pub fn open_cache(&self) {
+        self.compressed.open();
     }
 
-    fn compress(&self, selection: &FamilySelection) -> Vec<Option<Segment>> {
+    /// Drops what is compressed and keeps nothing: each reader compresses for itself.
+    pub fn close_cache(&self) {
+        self.compressed.close();
+    }
+
+    fn segments(&self, selection: &FamilySelection) -> Arc<FamilySegments> {
+        self.compressed.get_or_make(|| self.compress(selection))
+    }
+
+    fn compress(&self, selection: &FamilySelection) -> FamilySegments {
         let mut compressor = Compressor::default();
         let mut segments = vec![None; FAMILIES.len()];
         let labels = PageLabels::of(&self.report);
@@ -119,18 +132,20 @@ pub fn compressed(
     alerts: &[Arc<AlertSeries>],
     own: &[u8],
 ) -> Vec<Bytes> {
+    let of_targets: Vec<_> = targets.iter().map(|target| target.segments(selection)).collect();
     let mut segments = Vec::new();
     for (at, _) in selection.families() {
         let header = segments.len();
-        segments.extend(targets.iter().filter_map(|target| target.segment(selection, at)));
+        segments.extend(of_targets.iter().filter_map(|target| target[at].clone()));
         if segments.len() > header {
             segments.insert(header, selection.headers[at].clone());
         }
     }
-    for (family, text) in selection.alert_headers.iter().enumerate() {
+    let of_alerts: Vec<_> = alerts.iter().map(|alerts| alerts.families()).collect();
+    for (at, text) in selection.alert_headers.iter().enumerate() {
         let Some(text) = text else { continue };
         let header = segments.len();
-        segments.extend(alerts.iter().filter_map(|alerts| alerts.segment(family)));
+        segments.extend(of_alerts.iter().filter_map(|families| families[at].segment.clone()));
         if segments.len() > header {
             segments.insert(header, text.clone());
         }
@@ -159,10 +174,11 @@ pub fn write_plain(
             write_samples(selection, family, (target, labels), &mut out)?;
         }
     }
+    let of_alerts: Vec<_> = alerts.iter().map(|alerts| alerts.families()).collect();
     for (at, (_, header)) in alerts::FAMILIES.iter().enumerate() {
         if selection.alert_headers[at].is_some() {
             let mut out = AfterHeader { header: Some(header), out };
-            alerts.iter().try_for_each(|alerts| out.write_all(alerts.text(at)))?;
+            of_alerts.iter().try_for_each(|families| out.write_all(&families[at].text))?;
         }
     }
     out.write_all(own)
@@ -197,7 +213,7 @@ struct PageLabels {
 impl PageLabels {
     fn of(report: &Report) -> Self {
         let streams = report.streams.iter().map(|stream| &stream.key);
-        let groups = report.groups().map(|(_, group)| &group.name);
+        let groups = report.streams.iter().flat_map(|stream| stream.groups.iter().map(|group| &group.name));
         Self { streams: LabelList::of("stream", streams), groups: LabelList::of("group", groups) }
     }
 }
@@ -210,8 +226,12 @@ struct LabelList {
 }
 
 impl LabelList {
-    fn of<'a>(label: &str, values: impl Iterator<Item = &'a Name>) -> Self {
-        let (mut text, mut ends) = (Vec::new(), Vec::new());
+    fn of<'a>(label: &str, values: impl Iterator<Item = &'a Name> + Clone) -> Self {
+        let around = label.len() + ",=\"\"".len();
+        let lengths = values.clone().map(|value| value.as_bytes().len() + around);
+        let (count, bytes) = lengths.fold((0, 0), |(count, bytes), length| (count + 1, bytes + length));
+        // Enough, unless a value has bytes to escape.
+        let (mut text, mut ends) = (Vec::with_capacity(bytes), Vec::with_capacity(count));
         for value in values {
             write_later_label(label, &value.text(), &mut text);
             ends.push(text.len());
@@ -552,17 +572,28 @@ mod tests {
         let selection = FamilySelection::new(|_, _| true, Duration::from_secs(86_400));
         let targets = [series("a", "x"), series("b", "y")];
         let text = plain(&selection, &targets);
-        assert!(targets[0].segments.get().is_none(), "compressed without a reader");
         for family in FAMILIES {
             let header = format!("# TYPE {} ", family.name);
             assert!(text.matches(&header).count() <= 1, "{header}");
         }
         let lengths: Vec<_> = text.lines().filter(|line| line.starts_with("redis_stream_length{")).collect();
         assert_eq!(lengths.len(), 2, "{lengths:?}");
-        let chunks = compressed(&selection, &targets, &[], b"own 1\n").concat();
+        let compressed = || compressed(&selection, &targets, &[], b"own 1\n");
+        let first = compressed();
         let mut unzipped = String::new();
-        flate2::read::GzDecoder::new(chunks.as_slice()).read_to_string(&mut unzipped).unwrap();
+        flate2::read::GzDecoder::new(first.concat().as_slice()).read_to_string(&mut unzipped).unwrap();
         assert_eq!(unzipped, text);
-        assert!(targets[0].segments.get().is_some(), "not kept for the next reader");
+        let addresses = |chunks: &[Bytes]| chunks.iter().map(|chunk| chunk.as_ptr()).collect::<Vec<_>>();
+        // All but the last two: the exporter's own metrics, and the end of the gzip stream.
+        let shared = first.len() - 2;
+        assert_eq!(
+            addresses(&compressed())[..shared],
+            addresses(&first)[..shared],
+            "kept for the next reader"
+        );
+        targets.iter().for_each(|target| target.close_cache());
+        let own = compressed();
+        assert_eq!(own, first);
+        assert_ne!(addresses(&own)[..shared], addresses(&first)[..shared], "compressed for itself");
     }
 }

@@ -253,6 +253,20 @@ impl Publisher {
         self.state.borrow().published.as_ref().map(|published| Arc::clone(published.series.report()))
     }
 
+    /// Drops what readers have compressed, so that it takes no memory while the next report is made.
+    pub(super) fn close_caches(&self) {
+        let TargetState { published, alerts, .. } = &*self.state.borrow();
+        published.iter().for_each(|published| published.series.close_cache());
+        alerts.series.close_cache();
+    }
+
+    /// Keeps what readers compress again, also after a failed poll.
+    pub(super) fn open_caches(&self) {
+        let TargetState { published, alerts, .. } = &*self.state.borrow();
+        published.iter().for_each(|published| published.series.open_cache());
+        alerts.series.open_cache();
+    }
+
     /// Publishes the outcome of a poll in one step. Returns the report before, which takes time to drop.
     pub(super) fn publish(
         &self,
