@@ -193,16 +193,14 @@ pub(super) fn stream_reading(
     tracked: &TrackedStream,
     (outcome, missing_groups): (ReadOutcome, Vec<Name>),
     window: Duration,
-    consumer_limit: ConsumerLimit,
 ) -> Option<StreamReading> {
     let is_gone = matches!(outcome, ReadOutcome::Missing | ReadOutcome::WrongType) && !tracked.named;
     (!is_gone).then(|| StreamReading {
         key: tracked.key.clone(),
         family: tracked.family.clone(),
         outcome,
-        missing_groups,
+        missing_groups: missing_groups.into(),
         window,
-        consumer_limit,
     })
 }
 

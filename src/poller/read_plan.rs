@@ -149,6 +149,7 @@ impl ReadPlan {
                 entries_read,
                 has_acked_trimming,
                 has_xnack: handle.identity.as_ref().is_some_and(Identity::has_xnack),
+                consumer_limit,
                 streams: Vec::with_capacity(streams),
             });
             let has_replied = reads.due.iter().any(|at| tracked[*at].last_read == poll_number);
@@ -162,7 +163,7 @@ impl ReadPlan {
                 outcome => outcome,
             };
             let readings = read_by.map_or(&mut unreachable, |by| &mut readings[by].streams);
-            readings.extend(stream_reading(stream, outcome, rules[stream.rule.get()].window, consumer_limit));
+            readings.extend(stream_reading(stream, outcome, rules[stream.rule.get()].window));
         }
         if !unreachable.is_empty() {
             let entries_read = EntriesReadMeaning::default();
@@ -172,6 +173,7 @@ impl ReadPlan {
                 entries_read,
                 has_acked_trimming: true,
                 has_xnack: false,
+                consumer_limit,
                 streams: unreachable,
             });
         }

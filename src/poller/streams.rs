@@ -373,6 +373,8 @@ impl StreamRegistry {
 
     /// Starts a new turn.
     pub(super) fn begin_turn(&mut self) {
+        // The list has grown by doubling.
+        self.tracked.shrink_to_fit();
         self.not_found.clear();
         self.not_found.extend(self.tracked.iter().map(|tracked| tracked.key.clone()));
         self.candidates.clear();

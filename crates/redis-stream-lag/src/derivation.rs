@@ -183,7 +183,7 @@ impl<'a> Derivation<'a> {
                 group.consumers = Some(consumers.into());
             }
             (QuestionPurpose::ManyConsumers(at), answer) => {
-                let max_idle = stream.reading.consumer_limit.max_idle;
+                let max_idle = stream.node.consumer_limit.max_idle;
                 stream.groups[at].cache.update_many_consumers(|many| match answer {
                     Answer::Late => many.note_late(),
                     Answer::Consumers(found) => many.note(Some(SilentConsumers::of(&found, max_idle))),

@@ -300,7 +300,7 @@ fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
         };
         let gone = earlier.iter().enumerate().filter(is_gone).map(|(_, held)| held.messages_pending());
         let dropped = fall.min(gone.sum());
-        open.dropped = Some(dropped.into());
+        open.dropped = Some(dropped).into();
         if dropped > 0 {
             open.cache.rare.change(|rare| rare.pending_dropped += dropped);
         }
@@ -416,7 +416,7 @@ fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Du
         consumers: group.consumers,
         proven_wait: proven_wait(stream, group, open),
         pending: group.pending,
-        dropped: open.dropped.map(Count::get),
+        dropped: open.dropped.get(),
         oldest_pending: if group.pending == 0 { PelHead::Empty } else { open.oldest_pending },
         longest_pending_idle: census(group, open).and_then(Census::certain_idle),
         lost: open.cache.losses.evidence(),
@@ -524,7 +524,7 @@ fn read(
         .map(|((group, open), status)| {
             let values = group_values(stream, group, open, *status, at);
             let consumers = each_consumer(group, open)
-                .and_then(|all| reported_consumers(all, &stream.reading.consumer_limit));
+                .and_then(|all| reported_consumers(all, &stream.node.consumer_limit));
             GroupReport::new(group.name.clone(), Some(values)).with_consumers(consumers)
         })
         .chain(missing_groups(stream.reading))
@@ -570,7 +570,7 @@ fn group_values(
         pending_census: census(group, open).and_then(Census::reading),
         consumers: group.consumers,
         consumers_growth: consumers_growth.into(),
-        silent_consumers: silent_consumers(group, open, stream.reading.consumer_limit.max_idle),
+        silent_consumers: silent_consumers(group, open, stream.node.consumer_limit.max_idle),
         entries_lost: entries_lost.map(Count::from),
         entries_delivered: flow.delivered(&reading).map(Count::from),
         entries_acknowledged: flow.acknowledged(&reading).map(Count::from),

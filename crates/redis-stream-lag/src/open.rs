@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::audit::DueAudit;
 use crate::budget::Budget;
-use crate::compact::{Count, MostlyDefault};
+use crate::compact::{MostlyDefault, SmallCount};
 use crate::count_scan::CountScan;
 use crate::deleted_pending::DeletedPending;
 use crate::from_bounds;
@@ -150,11 +150,11 @@ pub(super) struct GroupState {
     pub(super) oldest_consumer: Option<Name>,
     pub(super) oldest_pending_was_asked: bool,
     /// The round in which its consumers were asked for.
-    pub(super) consumers_asked_in: Option<u32>,
+    pub(super) consumers_asked_in: SmallCount,
     pub(super) orphans_were_asked: bool,
     pub(super) deleted_pending: DeletedPending,
     /// Number of pending entries that went with their consumers since the previous poll.
-    pub(super) dropped: Option<Count>,
+    pub(super) dropped: SmallCount,
     /// Of a group whose oldest pending entry is below the first entry of the stream.
     pub(super) below_first: MostlyDefault<PendingBelowFirst>,
     pub(super) oldest_needed_was_asked: bool,
@@ -226,10 +226,10 @@ impl GroupState {
             oldest_pending: PelHead::Unknown,
             oldest_consumer: None,
             oldest_pending_was_asked: false,
-            consumers_asked_in: None,
+            consumers_asked_in: SmallCount::default(),
             orphans_were_asked: false,
             deleted_pending: DeletedPending::Open,
-            dropped: None,
+            dropped: SmallCount::default(),
             below_first: MostlyDefault::default(),
             oldest_needed_was_asked: false,
             next_was_asked: false,

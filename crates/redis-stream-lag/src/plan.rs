@@ -100,10 +100,10 @@ impl QuestionPlan {
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
             let is_open = group.each_consumer == ConsumersReading::Open && group.consumers > 0;
-            if !is_open || open.consumers_asked_in.is_some() {
+            if !is_open || open.consumers_asked_in.get().is_some() {
                 continue;
             }
-            open.consumers_asked_in = Some(round);
+            open.consumers_asked_in = Some(u64::from(round)).into();
             let kind = QuestionKind::Consumers { group: group.name.clone() };
             self.ask(at, stream, QuestionPurpose::Consumers(number), kind, group.consumers * LINE_BYTES);
         }
@@ -114,7 +114,8 @@ impl QuestionPlan {
     fn ask_for_oldest_pending(&mut self, at: usize, stream: &mut StreamState<'_>, round: u32) {
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let cached = open.cache.oldest_pending().filter(|_| open.consumers_asked_in == Some(round));
+            let is_asked_now = open.consumers_asked_in.get() == Some(round.into());
+            let cached = open.cache.oldest_pending().filter(|_| is_asked_now);
             let may_be_current = cached.is_some_and(|cached| cached.may_be_current(group, stream.info.time));
             let is_known = group.pending == 0 || open.oldest_pending != PelHead::Unknown;
             if is_known || may_be_current || std::mem::replace(&mut open.oldest_pending_was_asked, true) {

@@ -84,7 +84,7 @@ impl StreamState<'_> {
     /// Returns the time by the node's clock at which the next consumer will have been idle for so long that it counts as
     /// silent.
     fn silent_from(&self) -> Option<Duration> {
-        let max_idle = self.reading.consumer_limit.max_idle;
+        let max_idle = self.node.consumer_limit.max_idle;
         let left = |consumer: &ConsumerInfo| max_idle.checked_sub(Duration::from_millis(consumer.idle_ms));
         let consumers = self.info.groups.iter().filter_map(|group| match &group.each_consumer {
             ConsumersReading::Read(consumers) => Some(consumers),

@@ -35,6 +35,8 @@ pub struct NodeReading {
     pub has_acked_trimming: bool,
     /// True if the server certainly has XNACK (Redis 8.8), which releases pending entries from their consumers.
     pub has_xnack: bool,
+    /// Limit of the consumers that are reported of each group.
+    pub consumer_limit: ConsumerLimit,
     /// The streams that this node is read for, sorted by key.
     pub streams: Vec<StreamReading>,
 }
@@ -61,11 +63,9 @@ pub struct StreamReading {
     /// The stream's info, or why there is none.
     pub outcome: ReadOutcome,
     /// Groups that the caller asked for by name and that the stream does not have.
-    pub missing_groups: Vec<Name>,
+    pub missing_groups: Box<[Name]>,
     /// Length of the history that the [status](crate::report::Status) of its groups is derived from.
     pub window: Duration,
-    /// Limit of the consumers that are reported of each group.
-    pub consumer_limit: ConsumerLimit,
 }
 
 impl StreamReading {

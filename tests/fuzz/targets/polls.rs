@@ -29,6 +29,8 @@ use super::model::{self, Consumer, Group, Id, NOW_MS, Pending, Protocol, Reply, 
 
 /// Polls of one input.
 const MOST_POLLS: usize = 8;
+/// Window of the status, and idle time up to which a consumer is live.
+const WINDOW: Duration = Duration::from_secs(120);
 /// Keys of the streams.
 const KEYS: [&str; 2] = ["a", "b\u{1}\"\\\n"];
 
@@ -132,6 +134,7 @@ impl Watch {
                 address: "h:1".into(),
                 epoch: Epoch(self.epoch),
                 entries_read: EntriesReadMeaning::Rank,
+                consumer_limit: ConsumerLimit { at_most: 3, max_idle: WINDOW },
                 streams,
             }],
         };
@@ -161,10 +164,14 @@ impl Watch {
         };
         self.streams[at] = said;
         let missing_groups = if u.ratio(1_u8, 16)? { vec![Name::from("wanted")] } else { Vec::new() };
-        let window = Duration::from_secs(120);
-        let consumer_limit = ConsumerLimit { at_most: 3, max_idle: window };
         let key = Name::from(KEYS[at]);
-        Ok(StreamReading { key, family: None, outcome, missing_groups, window, consumer_limit })
+        Ok(StreamReading {
+            key,
+            family: None,
+            outcome,
+            missing_groups: missing_groups.into(),
+            window: WINDOW,
+        })
     }
 
     /// Asks until nothing is left to ask: that must come.

@@ -214,9 +214,8 @@ fn poll_while_reading(state: &mut LagState, model: &mut StreamModel, entries: us
         key: Name::from("s"),
         family: None,
         outcome: ReadOutcome::Read(Box::new(model.info(model.group_info()))),
-        missing_groups: Vec::new(),
+        missing_groups: Box::default(),
         window: WINDOW,
-        consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
     };
     let node = NodeReading {
         address: Arc::from("h:1"),
@@ -224,6 +223,7 @@ fn poll_while_reading(state: &mut LagState, model: &mut StreamModel, entries: us
         entries_read: model.meaning(),
         has_acked_trimming: false,
         has_xnack: true,
+        consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
         streams: vec![stream],
     };
     let mut snapshot = Snapshot { nodes: vec![node] };

@@ -39,10 +39,9 @@ impl Target {
                 consumer_count: *consumers,
                 ..StreamInfo::of_ids(0, None, None, StreamId::MIN)
             })),
-            missing_groups: Vec::new(),
+            missing_groups: Box::default(),
             window: MINUTE,
             family: None,
-            consumer_limit: ConsumerLimit { at_most: 100, max_idle: MINUTE },
         });
         let node = NodeReading {
             address: Arc::from("h:1"),
@@ -50,6 +49,7 @@ impl Target {
             entries_read: EntriesReadMeaning::Rank,
             has_acked_trimming: true,
             has_xnack: true,
+            consumer_limit: ConsumerLimit { at_most: 100, max_idle: MINUTE },
             streams: streams.collect(),
         };
         let mut snapshot = Snapshot { nodes: vec![node] };

@@ -194,9 +194,8 @@ impl Watcher {
             key: Name::from("s"),
             family: None,
             outcome,
-            missing_groups: Vec::new(),
+            missing_groups: Box::default(),
             window: WINDOW,
-            consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
         };
         let node = NodeReading {
             address: Arc::from("h:1"),
@@ -204,6 +203,7 @@ impl Watcher {
             entries_read: model.meaning(),
             has_acked_trimming: model.has_acked_trimming(),
             has_xnack: true,
+            consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
             streams: vec![stream],
         };
         Snapshot { nodes: vec![node] }
