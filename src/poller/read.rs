@@ -279,7 +279,7 @@ impl ReadRequest<'_> {
         reply: StreamReply<'_>,
         consumers: Vec<(Name, Vec<ConsumerInfo>)>,
     ) -> (ReadOutcome, Vec<Name>) {
-        let StreamRegistry { tracked, rules, .. } = &mut *self.streams;
+        let StreamRegistry { tracked, rules, last_groups, .. } = &mut *self.streams;
         let stream = &mut tracked[at];
         let rule = &rules[stream.rule.get()];
         stream.last_read = self.poll_number;
@@ -312,7 +312,7 @@ impl ReadRequest<'_> {
         for (group, consumers) in consumers {
             selection.add_consumers(&group, consumers, &self.consumer_limit);
         }
-        note_groups(stream, &selection);
+        note_groups(stream, &selection, last_groups);
         note_problem(stream, None, self.metrics, &self.target.name);
         stream.missing_groups = selection::at_most_u32(selection.missing.len());
         self.metrics.count_errors(Reason::MissingGroup, stream.missing_groups.into());
@@ -380,13 +380,15 @@ fn note_large_entries(tracked: &mut TrackedStream, entry_bytes: u64, budget: u64
     tracked.exceeds_budget = exceeds_budget;
 }
 
-/// Stores the selected groups.
-fn note_groups(tracked: &mut TrackedStream, selection: &Selection) {
+/// Stores the selected groups. `last` is the list that was stored last, of any stream.
+fn note_groups(tracked: &mut TrackedStream, selection: &Selection, last: &mut Arc<[Name]>) {
     tracked.left_out = selection.left_out;
-    let is_same = tracked.groups.len() == selection.groups.len()
-        && tracked.groups.iter().zip(&selection.groups).all(|(shown, group)| *shown == group.name);
-    if !is_same {
-        tracked.groups = selection.groups.iter().map(|group| group.name.clone()).collect();
+    let names = || selection.groups.iter().map(|group| &group.name);
+    if !tracked.groups.iter().eq(names()) {
+        if !last.iter().eq(names()) {
+            *last = names().cloned().collect();
+        }
+        tracked.groups = Arc::clone(last);
     }
     note_groups_with_consumers(tracked, selection);
 }

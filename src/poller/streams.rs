@@ -159,6 +159,8 @@ pub(super) struct StreamRegistry {
     pub(super) rules: Vec<StreamRule>,
     /// The time from which [`TrackedStream::fresh_at`] counts.
     origin: Instant,
+    /// The groups of the stream whose groups changed last: the next one often has the same, and shares them.
+    pub(super) last_groups: Arc<[Name]>,
     /// The part of all keys that this exporter polls; `None` is all.
     shard: Option<Shard>,
     /// The most streams that are tracked without being named.
@@ -192,6 +194,7 @@ impl StreamRegistry {
             tracked: Vec::new(),
             rules: target.streams.clone(),
             origin: now(),
+            last_groups: Arc::default(),
             shard,
             limit: target.limits.streams,
             not_found: HashSet::new(),
