@@ -401,7 +401,7 @@ fn note_groups_with_consumers(tracked: &mut TrackedStream, selection: &Selection
         let groups = selection.groups.iter().filter(|group| match group.each_consumer {
             ConsumersReading::NotWanted | ConsumersReading::TooMany => false,
             ConsumersReading::Open => group.consumers > 0 && asked.binary_search(&group.name).is_err(),
-            ConsumersReading::Read(_) => group.consumers > 0,
+            ConsumersReading::Read(_) | ConsumersReading::Answered(_) => group.consumers > 0,
         });
         groups.map(|group| &group.name)
     };

@@ -94,7 +94,7 @@ impl Selection {
         let each_consumer = &mut self.groups[at].each_consumer;
         if *each_consumer == ConsumersReading::Open {
             self.left_out.add_consumers(limit.left_out(&consumers));
-            *each_consumer = ConsumersReading::Read(consumers);
+            *each_consumer = ConsumersReading::Read(consumers.into());
         }
     }
 }

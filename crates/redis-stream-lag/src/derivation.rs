@@ -11,7 +11,7 @@ use crate::open::{CensusTurn, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::{CachedOldestPending, PelHead};
 use crate::question::{Answer, Question};
 use crate::report::{Report, SilentConsumers};
-use crate::snapshot::{NodeReading, Snapshot, StreamReading};
+use crate::snapshot::{ConsumersReading, NodeReading, Snapshot, StreamReading};
 use crate::state::LagState;
 use crate::worklist::Worklists;
 use crate::{derive, plan};
@@ -178,9 +178,9 @@ impl<'a> Derivation<'a> {
                 stream.groups[group].census_turn = CensusTurn::Over;
             }
             (QuestionPurpose::Consumers(at), Answer::Consumers(consumers)) => {
-                let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);
+                let (info, group) = (&mut stream.info.groups[at], &mut stream.groups[at]);
                 group.note_consumers(info, &consumers, now, self.poll.budget.timeout);
-                group.consumers = Some(consumers.into());
+                info.each_consumer = ConsumersReading::Answered(consumers.into());
             }
             (QuestionPurpose::ManyConsumers(at), answer) => {
                 let max_idle = stream.node.consumer_limit.max_idle;

@@ -144,7 +144,7 @@ fn note_group_changes(stream: &mut StreamState<'_>, before: Option<&StreamReport
             let pending = open.cache.take_census();
             let counters = KeptCounters { recreation, ..gone.counters };
             *open.cache = GroupCache { pending, ..GroupCache::with(counters) };
-        } else if let Some(position) = new_position(stream.cache.continuity, before, group, open, info) {
+        } else if let Some(position) = new_position(stream.cache.continuity, before, group, info) {
             changes.note_recreated();
             let pending = open.cache.take_census();
             open.cache.restart();
@@ -164,7 +164,6 @@ fn new_position(
     continuity: StreamContinuity,
     before: Option<&StreamReport>,
     group: &GroupInfo,
-    open: &GroupState,
     info: &StreamInfo,
 ) -> Option<NewPosition> {
     let groups = &before?.groups;
@@ -172,7 +171,7 @@ fn new_position(
     let earlier_position = earlier.values.as_ref()?.last_delivered_id;
     match continuity {
         StreamContinuity::Replaced => Some(NewPosition::OtherStream),
-        StreamContinuity::Same if was_recreated(earlier, group, each_consumer(group, open), info) => {
+        StreamContinuity::Same if was_recreated(earlier, group, group.each_consumer.consumers(), info) => {
             Some(NewPosition::of(group.last_delivered, earlier_position))
         }
         StreamContinuity::Same | StreamContinuity::Unknown => None,
@@ -206,7 +205,7 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, mut open: GroupState
         }
         _ => None,
     };
-    open.cache.unowned = unowned(group, &open).into();
+    open.cache.unowned = unowned(group).into();
     open.cache.trusted_counters = trusted_counters;
     match &mut open.cache.pending {
         pending if group.pending == 0 => *pending = None,
@@ -293,7 +292,7 @@ fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
         let Some(before) = found.ok().map(|at| &before.groups[at]) else { continue };
         let (Some(values), Some(earlier)) = (&before.values, before.consumers()) else { continue };
         let fall = values.messages_pending.saturating_sub(group.pending);
-        let Some(now) = each_consumer(group, open) else { continue };
+        let Some(now) = group.each_consumer.consumers() else { continue };
         let is_gone = |(at, held): &(usize, &ConsumerReport)| {
             let is_same = |consumer: &ConsumerInfo| consumer.name == held.name;
             held.messages_pending() > 0 && !now.get(*at).is_some_and(is_same) && !now.iter().any(is_same)
@@ -399,7 +398,7 @@ fn unseen_loss(stream: &StreamState<'_>, open: &GroupState) -> UnseenLoss {
 
 fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> Sample {
     let info = &stream.info;
-    let idle_ms = each_consumer(group, open).and_then(|all| all.iter().map(|one| one.idle_ms).min());
+    let idle_ms = group.each_consumer.consumers().and_then(|all| all.iter().map(|one| one.idle_ms).min());
     let activity = match idle_ms {
         _ if group.consumers == 0 => ConsumerActivity::NoConsumers,
         Some(idle_ms) => ConsumerActivity::IdleFor(Duration::from_millis(idle_ms)),
@@ -414,7 +413,7 @@ fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Du
         added: info.entries_added,
         activity,
         consumers: group.consumers,
-        proven_wait: proven_wait(stream, group, open),
+        proven_wait: proven_wait(stream, group),
         pending: group.pending,
         dropped: open.dropped.get(),
         oldest_pending: if group.pending == 0 { PelHead::Empty } else { open.oldest_pending },
@@ -428,11 +427,11 @@ fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Du
 /// one has been there for so long, and no consumer got any. One that got some and was deleted shows nowhere, so this
 /// decides only what a status is until polls have seen more. Zero for a group that appeared in a known stream, since it
 /// may be a moment old.
-fn proven_wait(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -> Duration {
+fn proven_wait(stream: &StreamState<'_>, group: &GroupInfo) -> Duration {
     if !stream.is_first_reading {
         return Duration::ZERO;
     }
-    let without_delivery = match each_consumer(group, open) {
+    let without_delivery = match group.each_consumer.consumers() {
         _ if group.consumers == 0 => Some(Duration::MAX),
         Some(all) => all
             .iter()
@@ -523,7 +522,9 @@ fn read(
         .zip(statuses)
         .map(|((group, open), status)| {
             let values = group_values(stream, group, open, *status, at);
-            let consumers = each_consumer(group, open)
+            let consumers = group
+                .each_consumer
+                .consumers()
                 .and_then(|all| reported_consumers(all, &stream.node.consumer_limit));
             GroupReport::new(group.name.clone(), Some(values)).with_consumers(consumers)
         })
@@ -604,7 +605,7 @@ fn seldom_group_values(
 
 /// Returns how many pending entries were released by XNACK: see [`GroupValues::messages_released`].
 fn messages_released(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -> Option<u64> {
-    match unowned(group, open).filter(|_| stream.node.has_xnack)? {
+    match unowned(group).filter(|_| stream.node.has_xnack)? {
         0 => Some(0),
         unowned => open.cache.unowned.get().map(|before| before.min(unowned)),
     }
@@ -643,7 +644,7 @@ fn groups_abandoned(stream: &StreamState<'_>, statuses: &[GroupStatus], at: Dura
 fn read_pause(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> ReadPause {
     let history = open.cache.history.as_ref();
     let nothing_waits = (lag(stream, group).max() == 0).then_some(Duration::ZERO);
-    let consumers = each_consumer(group, open).unwrap_or_default();
+    let consumers = group.each_consumer.consumers().unwrap_or_default();
     let last_attempt = consumers.iter().map(|one| one.idle_ms).min().map(Duration::from_millis);
     let has_all = stream.info.entries_added == Some(stream.info.length);
     let next_entry_age = stream.next_entry(group.last_delivered).and_then(|next| next.age(stream.info.time));
@@ -728,16 +729,6 @@ fn pending_orphaned(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> 
     Some((below? + u64::from(open.deleted_pending.known()?)).min(group.pending))
 }
 
-/// Returns the consumers from the snapshot or from an answer.
-fn each_consumer<'a>(group: &'a GroupInfo, open: &'a GroupState) -> Option<&'a [ConsumerInfo]> {
-    match &group.each_consumer {
-        ConsumersReading::Read(found) => Some(found),
-        ConsumersReading::Open | ConsumersReading::NotWanted | ConsumersReading::TooMany => {
-            open.consumers.as_deref()
-        }
-    }
-}
-
 fn silent_consumers(group: &GroupInfo, open: &GroupState, max_idle: Duration) -> Option<SilentConsumers> {
     match group.each_consumer {
         ConsumersReading::TooMany => {
@@ -747,13 +738,13 @@ fn silent_consumers(group: &GroupInfo, open: &GroupState, max_idle: Duration) ->
         ConsumersReading::Open | ConsumersReading::Read(_) if group.consumers == 0 => {
             Some(SilentConsumers::default())
         }
-        _ => Some(SilentConsumers::of(each_consumer(group, open)?, max_idle)),
+        _ => Some(SilentConsumers::of(group.each_consumer.consumers()?, max_idle)),
     }
 }
 
 /// Returns how many pending entries belong to no consumer; `None` if consumers were not read.
-fn unowned(group: &GroupInfo, open: &GroupState) -> Option<u64> {
-    let owned = match each_consumer(group, open) {
+fn unowned(group: &GroupInfo) -> Option<u64> {
+    let owned = match group.each_consumer.consumers() {
         Some(consumers) => consumers.iter().map(|consumer| consumer.pending).sum(),
         None if group.consumers == 0 => 0,
         None => return None,

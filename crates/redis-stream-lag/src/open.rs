@@ -161,8 +161,6 @@ pub(super) struct GroupState {
     pub(super) census_turn: CensusTurn,
     /// The entry after its position was asked for.
     pub(super) next_was_asked: bool,
-    /// Set only if the snapshot does not contain them.
-    pub(super) consumers: Option<Box<[ConsumerInfo]>>,
 }
 
 /// The answers about the pending entries below the first entry of a stream.
@@ -233,7 +231,6 @@ impl GroupState {
             below_first: MostlyDefault::default(),
             oldest_needed_was_asked: false,
             next_was_asked: false,
-            consumers: None,
             census_turn: CensusTurn::Open,
         }
     }

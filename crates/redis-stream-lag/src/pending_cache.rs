@@ -97,7 +97,7 @@ impl CachedOldestPending {
         let max_age = MAX_AGE + MAX_AGE * part / SPREAD;
         let age = now.checked_sub(self.at.get());
         let shows_consumers =
-            matches!(group.each_consumer, ConsumersReading::Open | ConsumersReading::Read(_));
+            !matches!(group.each_consumer, ConsumersReading::NotWanted | ConsumersReading::TooMany);
         shows_consumers && group.pending == self.pending && age.is_some_and(|age| age < max_age)
     }
 

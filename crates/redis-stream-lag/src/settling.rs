@@ -99,7 +99,7 @@ impl StreamState<'_> {
 fn shows_every_change(group: &GroupInfo) -> bool {
     match group.each_consumer {
         ConsumersReading::Read(_) => true,
-        ConsumersReading::Open => group.consumers == 0 && group.pending == 0,
+        ConsumersReading::Open | ConsumersReading::Answered(_) => group.consumers == 0 && group.pending == 0,
         ConsumersReading::NotWanted => group.pending == 0,
         ConsumersReading::TooMany => false,
     }

@@ -284,7 +284,20 @@ pub enum ConsumersReading {
     /// To be read through a [question](crate::question::QuestionKind::Consumers).
     Open,
     /// Read **just after** XINFO STREAM, because the group was known from the previous poll.
-    Read(Vec<ConsumerInfo>),
+    Read(Box<[ConsumerInfo]>),
+    /// The answer to that question.
+    Answered(Box<[ConsumerInfo]>),
+}
+
+impl ConsumersReading {
+    /// Returns the consumers, if they were read.
+    #[must_use]
+    pub fn consumers(&self) -> Option<&[ConsumerInfo]> {
+        match self {
+            Self::Read(consumers) | Self::Answered(consumers) => Some(consumers),
+            Self::NotWanted | Self::TooMany | Self::Open => None,
+        }
+    }
 }
 
 /// A consumer in a reply to XINFO CONSUMERS.

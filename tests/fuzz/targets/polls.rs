@@ -311,7 +311,7 @@ impl Said {
             Some(consumers) => {
                 let reply = model::list(consumers, Consumer::reply);
                 let read = reply.sent(Protocol::Resp3, |reply| decode::xinfo_consumers(reply, names));
-                ConsumersReading::Read(read.expect("they are consumers"))
+                ConsumersReading::Read(read.expect("they are consumers").into())
             }
         };
         let groups = model::list(&self.groups, Group::reply);

@@ -89,7 +89,7 @@ impl Watcher {
             meanwhile(model);
             let consumers = model.consumers(&group.name).filter(|consumers| !consumers.is_empty());
             if let (true, Some(consumers)) = (fastrand::bool(), consumers) {
-                group.each_consumer = ConsumersReading::Read(consumers);
+                group.each_consumer = ConsumersReading::Read(consumers.into());
             }
         }
         (self.read, self.confirmed_at) = (Some(info.clone()), (model.at(), info.time));
@@ -171,7 +171,8 @@ impl Watcher {
         }
         for group in &mut info.groups {
             let consumers = model.consumers(&group.name).filter(|consumers| !consumers.is_empty());
-            group.each_consumer = consumers.map_or(ConsumersReading::Open, ConsumersReading::Read);
+            group.each_consumer =
+                consumers.map_or(ConsumersReading::Open, |all| ConsumersReading::Read(all.into()));
         }
         let is_same = self.read.as_ref().is_some_and(|read| without_ages(read) == without_ages(&info));
         if is_same {
