@@ -70,8 +70,8 @@ struct ComparisonSize {
 const FULL: ComparisonSize = ComparisonSize {
     streams: 10_000,
     distant_streams: 1_000,
-    rounds: Rounds { count: 5, polls: 5, interval: Duration::from_secs(3) },
-    distant_rounds: Rounds { count: 5, polls: 100, interval: Duration::from_millis(500) },
+    rounds: Rounds { count: 5, polls: 5, interval: Duration::from_secs(3), scrapes: 5 },
+    distant_rounds: Rounds { count: 5, polls: 100, interval: Duration::from_millis(500), scrapes: 5 },
     scale: &[
         ScaleStep { streams: 1_000, polls: 100, interval: Duration::from_millis(250) },
         ScaleStep { streams: 10_000, polls: 10, interval: Duration::from_secs(3) },
@@ -92,8 +92,8 @@ const FULL: ComparisonSize = ComparisonSize {
 const QUICK: ComparisonSize = ComparisonSize {
     streams: 50,
     distant_streams: 20,
-    rounds: Rounds { count: 1, polls: 2, interval: Duration::from_millis(500) },
-    distant_rounds: Rounds { count: 1, polls: 2, interval: Duration::from_millis(500) },
+    rounds: Rounds { count: 1, polls: 2, interval: Duration::from_millis(500), scrapes: 1 },
+    distant_rounds: Rounds { count: 1, polls: 2, interval: Duration::from_millis(500), scrapes: 1 },
     scale: &[
         ScaleStep { streams: 10, polls: 2, interval: Duration::from_millis(500) },
         ScaleStep { streams: 50, polls: 2, interval: Duration::from_millis(500) },

@@ -35,6 +35,8 @@ pub(crate) struct Rounds {
     pub(crate) polls: u32,
     /// Poll interval.
     pub(crate) interval: Duration,
+    /// Number of scrapes of each kind, whose median time is taken: so few that they are over before the next poll.
+    pub(crate) scrapes: usize,
 }
 
 /// The results of one run.
@@ -136,12 +138,13 @@ pub(crate) async fn streamgauge(
 
     // Between two polls.
     tokio::time::sleep(rounds.interval / 4).await;
-    let plain_scrape = median_time(exporter.address, Coding::Plain).await;
+    let plain_scrape = median_time(exporter.address, Coding::Plain, rounds.scrapes).await;
     let first_gzip = scrape(exporter.address, Coding::Gzip).await;
-    let gzip_scrape = median_time(exporter.address, Coding::Gzip).await;
+    let gzip_scrape = median_time(exporter.address, Coding::Gzip, rounds.scrapes).await;
+    // A client that keeps a whole page may be slower than a poll, and keeps an old report meanwhile.
+    let peak_bytes = footprint::peak_bytes(exporter.pid());
     let plain = scrape(exporter.address, Coding::Plain).await;
     let gzip = scrape(exporter.address, Coding::Gzip).await;
-    let peak_bytes = footprint::peak_bytes(exporter.pid());
     let after = plain.text();
     check(&plain, &gzip);
     let grown = |metric: &str| value(&after, metric) - value(&before, metric);

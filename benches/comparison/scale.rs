@@ -33,7 +33,7 @@ pub(crate) async fn measure(program: &'static Program, peer: &Path, step: &Scale
     StreamLoad { streams }.fill(&server).await;
     let mut info = server.connection().await;
     progress(&format!("{streams} streams: streamgauge"));
-    let rounds = Rounds { count: 1, polls, interval };
+    let rounds = Rounds { count: 1, polls, interval, scrapes: 1 };
     let exporter = start_streamgauge(&server.url(), step).await;
     let ours = runs::streamgauge(&mut info, exporter, streams, &rounds).await;
     progress(&format!("{streams} streams: prometheus-redis-exporter"));

@@ -14,9 +14,6 @@ use tokio::net::TcpStream;
 /// Time limit for a scrape. An exporter that waits for each reply is slow: a minute for 100,000 streams on loopback.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Scrapes whose median time is taken.
-const SCRAPES: usize = 5;
-
 /// Content encoding that the scraper accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
@@ -41,15 +38,15 @@ pub(crate) async fn scrape(address: SocketAddr, coding: Coding) -> Page {
     Page { took, chunks }
 }
 
-/// Returns the median time of several scrapes. Their pages are dropped as they come, so that no memory has to be found for
+/// Returns the median time of so many scrapes. Their pages are dropped as they come, so that no memory has to be found for
 /// them meanwhile: Prometheus reads into the buffer of an earlier scrape.
-pub(crate) async fn median_time(address: SocketAddr, coding: Coding) -> Duration {
+pub(crate) async fn median_time(address: SocketAddr, coding: Coding, scrapes: usize) -> Duration {
     let mut times = Vec::new();
-    for _ in 0..SCRAPES {
+    for _ in 0..scrapes {
         times.push(timed(address, coding, drop).await);
     }
     times.sort_unstable();
-    times[SCRAPES / 2]
+    times[scrapes / 2]
 }
 
 async fn timed(address: SocketAddr, coding: Coding, take: impl FnMut(Bytes)) -> Duration {
