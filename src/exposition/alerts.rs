@@ -39,45 +39,41 @@ pub const FAMILIES: [(&str, &str); 2] = [
 pub struct AlertSeries {
     active: Arc<Active>,
     gone: Arc<[(Name, Name)]>,
-    rendered: ReaderCache<RenderedFamilies>,
-}
-
-/// Parallel to [`FAMILIES`].
-pub(super) type RenderedFamilies = [RenderedFamily; FAMILIES.len()];
-
-#[derive(Debug)]
-pub(super) struct RenderedFamily {
-    pub(super) text: Vec<u8>,
-    /// `None` if there is no sample.
-    pub(super) segment: Option<Segment>,
+    /// Parallel to [`FAMILIES`].
+    texts: ReaderCache<[Vec<u8>; FAMILIES.len()]>,
+    /// Parallel to [`FAMILIES`]; `None` if there is no sample.
+    segments: ReaderCache<[Option<Segment>; FAMILIES.len()]>,
 }
 
 impl AlertSeries {
     /// Creates the series of active alerts, and of groups that are gone by key and name, without writing them.
     pub fn new(active: Arc<Active>, gone: Arc<[(Name, Name)]>) -> Self {
-        Self { active, gone, rendered: ReaderCache::default() }
+        Self { active, gone, texts: ReaderCache::default(), segments: ReaderCache::default() }
     }
 
     /// Keeps what the first reader writes for further readers, as at first.
     pub fn open_cache(&self) {
-        self.rendered.open();
+        self.texts.open();
+        self.segments.open();
     }
 
     /// Drops what is written and keeps nothing: each reader writes for itself.
     pub fn close_cache(&self) {
-        self.rendered.close();
+        self.texts.close();
+        self.segments.close();
     }
 
-    pub(super) fn families(&self) -> Arc<RenderedFamilies> {
-        let write = || [alert_series(&self.active), gone_series(&self.active, &self.gone)];
-        self.rendered.get_or_make(|| write().map(RenderedFamily::new))
+    pub(super) fn texts(&self) -> Arc<[Vec<u8>; FAMILIES.len()]> {
+        self.texts.get_or_make(|| self.write())
     }
-}
 
-impl RenderedFamily {
-    fn new(text: Vec<u8>) -> Self {
-        let segment = (!text.is_empty()).then(|| Compressor::default().segment(&text));
-        Self { text, segment }
+    pub(super) fn segments(&self) -> Arc<[Option<Segment>; FAMILIES.len()]> {
+        let compress = |text: Vec<u8>| (!text.is_empty()).then(|| Compressor::default().segment(&text));
+        self.segments.get_or_make(|| self.write().map(compress))
+    }
+
+    fn write(&self) -> [Vec<u8>; FAMILIES.len()] {
+        [alert_series(&self.active), gone_series(&self.active, &self.gone)]
     }
 }
 

@@ -141,11 +141,11 @@ pub fn compressed(
             segments.insert(header, selection.headers[at].clone());
         }
     }
-    let of_alerts: Vec<_> = alerts.iter().map(|alerts| alerts.families()).collect();
+    let of_alerts: Vec<_> = alerts.iter().map(|alerts| alerts.segments()).collect();
     for (at, text) in selection.alert_headers.iter().enumerate() {
         let Some(text) = text else { continue };
         let header = segments.len();
-        segments.extend(of_alerts.iter().filter_map(|families| families[at].segment.clone()));
+        segments.extend(of_alerts.iter().filter_map(|segments| segments[at].clone()));
         if segments.len() > header {
             segments.insert(header, text.clone());
         }
@@ -174,11 +174,11 @@ pub fn write_plain(
             write_samples(selection, family, (target, labels), &mut out)?;
         }
     }
-    let of_alerts: Vec<_> = alerts.iter().map(|alerts| alerts.families()).collect();
+    let of_alerts: Vec<_> = alerts.iter().map(|alerts| alerts.texts()).collect();
     for (at, (_, header)) in alerts::FAMILIES.iter().enumerate() {
         if selection.alert_headers[at].is_some() {
             let mut out = AfterHeader { header: Some(header), out };
-            of_alerts.iter().try_for_each(|families| out.write_all(&families[at].text))?;
+            of_alerts.iter().try_for_each(|texts| out.write_all(&texts[at]))?;
         }
     }
     out.write_all(own)

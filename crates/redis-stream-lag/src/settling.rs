@@ -86,10 +86,7 @@ impl StreamState<'_> {
     fn silent_from(&self) -> Option<Duration> {
         let max_idle = self.node.consumer_limit.max_idle;
         let left = |consumer: &ConsumerInfo| max_idle.checked_sub(Duration::from_millis(consumer.idle_ms));
-        let consumers = self.info.groups.iter().filter_map(|group| match &group.each_consumer {
-            ConsumersReading::Read(consumers) => Some(consumers),
-            _ => None,
-        });
+        let consumers = self.info.groups.iter().filter_map(|group| group.each_consumer.consumers());
         consumers.flatten().filter_map(left).min().map(|left| self.info.time.saturating_add(left))
     }
 }
