@@ -39,6 +39,7 @@ mod rhythm;
 mod seldom;
 pub mod settled;
 mod settling;
+mod smallest;
 pub mod snapshot;
 pub mod state;
 mod status;

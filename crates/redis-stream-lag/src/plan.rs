@@ -1,7 +1,6 @@
 //! Plans the questions of each round.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::audit;
@@ -15,6 +14,7 @@ use crate::open::{CensusTurn, LossQuestion, PollState, QuestionPurpose, StreamSt
 use crate::pending_cache::PelHead;
 use crate::question::{LINE_BYTES, Question, QuestionKind};
 use crate::seldom::SeldomAsked;
+use crate::smallest::Smallest;
 use crate::snapshot::{ConsumersReading, StreamInfo};
 use redis_stream_core::id::StreamId;
 
@@ -212,20 +212,22 @@ impl QuestionPlan {
         if self.is_full() {
             return;
         }
-        let mut turns = BinaryHeap::new();
+        // A page takes one of the budget or more.
+        let mut turns = Smallest::new(poll.census_left as usize);
         while let Some(at) = poll.worklists.census.next(poll.streams.len()) {
             let stream = &mut poll.streams[at];
             for (number, group) in stream.info.groups.iter().enumerate() {
                 let open = &mut stream.groups[number];
                 if open.wants_census(group, (stream.info.time, poll.at)) {
                     let served_at = open.cache.census().map_or(Duration::ZERO, Census::served_at);
-                    turns.push(Reverse((served_at, at, number)));
+                    turns.push((served_at, at, number));
                 }
             }
         }
-        while let Some(Reverse((_, at, number))) = turns.pop() {
+        let mut turns = turns.into_sorted().into_iter();
+        while let Some((_, at, number)) = turns.next() {
             if self.is_full() {
-                let mut left: Vec<_> = turns.into_iter().map(|Reverse((_, at, _))| at).chain([at]).collect();
+                let mut left: Vec<_> = turns.map(|(_, at, _)| at).chain([at]).collect();
                 left.sort_unstable();
                 return poll.worklists.census.look_again(&left);
             }
@@ -379,17 +381,18 @@ impl QuestionPlan {
             return;
         }
         let period = poll.budget.audit_period;
-        let mut all: Vec<_> = poll
-            .streams
-            .iter()
-            .enumerate()
-            .filter_map(|(at, stream)| {
-                audit::oldest_due(&stream.cache.checkpoints, stream.info.time, period).map(|due| (at, due))
-            })
-            .collect();
-        all.sort_by_key(|(_, due)| due.counted_at);
-        for (at, due) in all {
+        let due =
+            |stream: &StreamState<'_>| audit::oldest_due(&stream.cache.checkpoints, stream.info.time, period);
+        // An audit takes one entry of the budget or more.
+        let mut all = Smallest::new(poll.budget.audit_entries as usize);
+        for (at, stream) in poll.streams.iter().enumerate() {
+            if let Some(due) = due(stream) {
+                all.push((due.counted_at, at));
+            }
+        }
+        for (_, at) in all.into_sorted() {
             let stream = &poll.streams[at];
+            let Some(due) = due(stream) else { continue };
             let entry_bytes = stream.info.entry_bytes;
             // One more than expected, so that a surplus is noticed.
             let wanted = u32::try_from(due.expected + 1).unwrap_or(u32::MAX);

@@ -1,0 +1,50 @@
+//! The smallest of many items, for a budget that serves few of them: no list of all is kept.
+
+use std::collections::BinaryHeap;
+
+/// The smallest items, at most so many.
+#[derive(Debug)]
+pub(super) struct Smallest<T> {
+    at_most: usize,
+    items: BinaryHeap<T>,
+}
+
+impl<T: Ord> Smallest<T> {
+    pub(super) fn new(at_most: usize) -> Self {
+        Self { at_most, items: BinaryHeap::new() }
+    }
+
+    pub(super) fn push(&mut self, item: T) {
+        if self.items.len() < self.at_most {
+            self.items.push(item);
+        } else if let Some(mut largest) = self.items.peek_mut()
+            && item < *largest
+        {
+            *largest = item;
+        }
+    }
+
+    /// Returns them, the smallest first.
+    pub(super) fn into_sorted(self) -> Vec<T> {
+        self.items.into_sorted_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn it_has_the_first_of_a_sorted_list(
+            mut list in proptest::collection::vec(0_u8..50, 0..60),
+            at_most in 0_usize..70,
+        ) {
+            let mut smallest = Smallest::new(at_most);
+            list.iter().for_each(|item| smallest.push(*item));
+            list.sort_unstable();
+            list.truncate(at_most);
+            proptest::prop_assert_eq!(smallest.into_sorted(), list);
+        }
+    }
+}
