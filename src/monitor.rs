@@ -73,8 +73,8 @@ impl Monitor {
     }
 
     /// Adds what was known of groups before a restart.
-    pub fn with_remembered(mut self, groups: &[RememberedGroup]) -> Self {
-        self.poller.restore(groups.iter().cloned());
+    pub fn with_remembered(mut self, groups: impl IntoIterator<Item = RememberedGroup>) -> Self {
+        self.poller.restore(groups);
         self
     }
 
@@ -181,7 +181,7 @@ impl Monitor {
             Ok(polled) => {
                 self.failures = 0;
                 // Before the report, so that what a reader has seen outlasts a restart.
-                self.publisher.set_remembered(self.poller.remembered().collect());
+                self.publisher.set_beyond_report(self.poller.remembered().collect());
                 match self.publisher.prepare(Arc::clone(&polled.report), polled.read_at).await {
                     Some(prepared) => NewReport::Read(prepared),
                     None => return,

@@ -56,8 +56,8 @@ pub struct TargetState {
     pub interval: Duration,
     /// Alerts that are pending or firing, whatever the age of the report.
     pub alerts: ShownAlerts,
-    /// Groups as their histories know them.
-    pub remembered: Arc<[RememberedGroup]>,
+    /// Groups of whose histories more is known than the report shows.
+    pub beyond_report: Arc<[RememberedGroup]>,
 }
 
 /// A report and its series.
@@ -78,6 +78,12 @@ pub struct Published {
 }
 
 impl TargetState {
+    /// Returns what is known of groups by their histories, to be kept over a restart.
+    pub fn remembered(&self) -> impl Iterator<Item = RememberedGroup> {
+        let report = self.published.as_ref().map(|published| &*published.last);
+        RememberedGroup::all(&self.beyond_report, report)
+    }
+
     /// Returns the report, unless it is too old at `now`. A poll that is late, as on a busy machine, has not failed: until
     /// it has, the report is served for longer.
     pub fn fresh(&self, now: Instant) -> Option<&Published> {
@@ -195,8 +201,8 @@ impl Publisher {
         });
     }
 
-    pub(super) fn set_remembered(&self, groups: Arc<[RememberedGroup]>) {
-        self.state.send_modify(|state| state.remembered = groups);
+    pub(super) fn set_beyond_report(&self, groups: Arc<[RememberedGroup]>) {
+        self.state.send_modify(|state| state.beyond_report = groups);
     }
 
     /// Publishes the name, version and role of the server that is polled. What was known of one that is away stays.

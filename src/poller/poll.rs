@@ -106,7 +106,7 @@ impl Poller {
         }
     }
 
-    /// Returns what is known of groups by their histories.
+    /// Returns the groups of whose histories more is known than the last report shows.
     pub fn remembered(&self) -> impl Iterator<Item = RememberedGroup> {
         self.lag.remembered(now() - self.started)
     }

@@ -1,6 +1,5 @@
 //! Derives the report from the state of a poll that has no questions left.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::abandoned::{ReadPause, is_abandoned_for_a_day};
@@ -14,6 +13,7 @@ use crate::group_changes::{KeptCounters, was_recreated};
 use crate::history::{ConsumerActivity, History, HistoryWindow, Sample};
 use crate::loss_share::LossShare;
 use crate::many_consumers::MAX_LISTED;
+use crate::notable::Notable;
 use crate::open::{GroupState, LossQuestion, PollState, StreamState, used_positions};
 use crate::pending_cache::PelHead;
 use crate::report::{
@@ -24,8 +24,8 @@ use crate::report::{
 use crate::retention::{RetentionReading, WasTrimmed};
 use crate::seldom::SeldomAsked;
 use crate::snapshot::{
-    ConsumerInfo, ConsumerLimit, ConsumersReading, EntriesReadMeaning, GroupInfo, ReadOutcome, Snapshot,
-    StreamInfo, StreamReading,
+    ConsumerInfo, ConsumerLimit, ConsumersReading, EntriesReadMeaning, GroupInfo, ReadOutcome, StreamInfo,
+    StreamReading,
 };
 use crate::state::{GroupCache, LagState, RestoredGroup, StreamCache, StreamContinuity};
 use crate::status;
@@ -56,6 +56,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
             ReadOutcome::Refused => {
                 reports.push(unread(reading).into());
                 state.streams.remove(&reading.key);
+                state.notable.set(&reading.key, Notable::BeyondReport, false);
             }
             ReadOutcome::Missing | ReadOutcome::WrongType => {
                 reports.push(unread(reading).into());
@@ -75,10 +76,12 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         if matches!(reading.outcome, ReadOutcome::Unreachable | ReadOutcome::Deferred) {
             cache.resume(at.saturating_sub(gap));
             cache.note_gap(gap);
+            // The report may lack its values, or show them until they are too old.
+            state.notable.set(&reading.key, Notable::BeyondReport, true);
         }
     }
     if state.streams.len() > kept {
-        forget_missing(state, snapshot);
+        state.forget_missing(snapshot);
     }
     // Of the groups of one stream.
     let mut statuses = Vec::new();
@@ -99,7 +102,12 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         let is_unchanged = before.is_some_and(|before| shown.is_unchanged_but_for_census(&before));
         stream.note_shown(is_unchanged, at, budget.audit_period, &mut state.settled_streams);
         reports.push(shown);
-        state.streams.insert(stream.reading.key.clone(), next_cache(stream));
+        let (key, is_late) = (&stream.reading.key, stream.is_late);
+        let cache = next_cache(stream);
+        let is_beyond_report = is_late || cache.knows_more_than_statuses();
+        state.notable.set(key, Notable::BeyondReport, is_beyond_report);
+        state.notable.set(key, Notable::InDanger, cache.is_in_danger());
+        state.streams.insert(key.clone(), cache);
     }
     state.memory.retain(|key, _| state.streams.contains_key(key));
     reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));
@@ -115,13 +123,6 @@ fn draining<T>(mut items: Vec<T>) -> impl Iterator<Item = T> {
         }
         items.pop()
     })
-}
-
-/// Drops the states of streams that are not in the snapshot.
-fn forget_missing(state: &mut LagState, snapshot: &Snapshot) {
-    let readings = snapshot.nodes.iter().flat_map(|node| &node.streams);
-    let present: HashSet<_> = readings.map(|reading| &reading.key).collect();
-    state.streams.retain(|key, _| present.contains(key));
 }
 
 /// Notices groups that were created, destroyed, or created again, which are other groups than before.
@@ -924,7 +925,7 @@ mod tests {
         }
         model.read(&group(), 60, true);
         poll(&mut model, &mut watch);
-        let learned: Vec<_> = watch.state.remembered(model.at()).collect();
+        let learned = watch.remembered(model.at());
         let [RememberedGroup { pause: Some(pause), status: None, .. }] = &learned[..] else {
             panic!("{learned:?}")
         };
@@ -932,14 +933,14 @@ mod tests {
 
         let mut later = Watcher::new();
         later.state.restore(learned.clone(), model.at());
-        assert_eq!(later.state.remembered(model.at()).collect::<Vec<_>>(), learned, "not read yet");
+        assert_eq!(later.remembered(model.at()), learned, "not read yet");
         let statuses: Vec<_> = (0..4 * POLLS)
             .map(|_| {
                 model.add();
                 poll(&mut model, &mut later)
             })
             .collect();
-        assert_eq!(later.state.remembered(model.at()).count(), 1);
+        assert_eq!(later.remembered(model.at()).len(), 1);
         assert!(statuses.iter().all(|status| *status >= Status::Unknown), "{statuses:?}");
         assert_eq!(statuses.last(), Some(&Status::Ok));
     }
@@ -956,7 +957,7 @@ mod tests {
         let since = |watch: &Watcher| watch.values().next().unwrap().status.since;
         assert!(until_dead(&mut model, &mut watch));
         let (died, mut later) = (since(&watch), Watcher::new());
-        later.state.restore(watch.state.remembered(model.at()), model.at());
+        later.state.restore(watch.remembered(model.at()), model.at());
         assert!(until_dead(&mut model, &mut later));
         assert_eq!(since(&later), died);
         // Another one has just begun.

@@ -440,6 +440,11 @@ impl History {
         status.status.is_condition().then_some(status)
     }
 
+    /// Returns true if it knows of pauses, or of a condition before a restart that is not known to have ended.
+    pub(super) fn knows_more_than_status(&self) -> bool {
+        self.rare.get().is_some_and(|rare| rare.rhythm != Rhythm::default() || rare.restored.is_some())
+    }
+
     /// Takes what was known before a restart: the pauses that the group makes, and its status if that was a condition.
     pub(super) fn restore(&mut self, rhythm: Rhythm, status: Option<DatedStatus>) {
         self.rare.change(|rare| (rare.rhythm, rare.restored) = (rhythm, status));

@@ -27,6 +27,7 @@ mod loss;
 mod loss_share;
 pub mod many_consumers;
 pub mod memory;
+mod notable;
 mod open;
 mod pending_cache;
 mod plan;

@@ -1,6 +1,6 @@
 //! State that is kept from one poll to the next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::audit::PartialAudit;
@@ -20,14 +20,15 @@ use crate::holder::{HolderHistory, UnreadGrowth};
 use crate::later_pages::{LaterPage, LaterPages};
 use crate::loss::{LossReading, Losses};
 use crate::loss_share::LossShare;
+use crate::notable::{Notable, NotableStreams};
 use crate::pending_cache::CachedOldestPending;
 use crate::question::{Answer, Question};
-use crate::report::{Recreation, SilentConsumers};
+use crate::report::{Recreation, Report, SilentConsumers};
 use crate::retention::{TrimEvidence, TrimPace, WasTrimmed};
 use crate::rhythm::Rhythm;
 use crate::seldom::SeldomAsked;
 use crate::settled::Settled;
-use crate::snapshot::{EntriesReadMeaning, Epoch, GroupInfo, LossSample, NodeReading, StreamInfo};
+use crate::snapshot::{EntriesReadMeaning, Epoch, GroupInfo, LossSample, NodeReading, Snapshot, StreamInfo};
 use crate::stream_change::{StreamBounds, StreamChange};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -48,6 +49,7 @@ pub struct LagState {
     pub(super) next_scan: usize,
     /// Start of the previous poll, by the caller's monotonic clock.
     pub(super) polled_at: Option<Duration>,
+    pub(super) notable: NotableStreams,
     /// Groups that were known before and were not read since, by stream.
     restored: HashMap<Name, Vec<RestoredGroup>>,
     /// Number of times that a stream was settled, which spreads their next derivations.
@@ -79,6 +81,28 @@ pub struct RememberedGroup {
     pub status: Option<DatedStatus>,
     /// Its consumers over the last day, if their number has changed; empty otherwise.
     pub consumers: ConsumerCounts,
+}
+
+impl RememberedGroup {
+    /// Returns all groups of which anything is known: those of which [more](LagState::remembered) is known than the last
+    /// report shows, and the others that it shows in a condition.
+    pub fn all<'a>(beyond_report: &'a [Self], report: Option<&'a Report>) -> impl Iterator<Item = Self> + 'a {
+        let known: HashSet<_> = beyond_report.iter().map(|known| (&known.stream, &known.group)).collect();
+        let groups = report.into_iter().flat_map(Report::groups);
+        let shown = groups.filter(move |(stream, group)| !known.contains(&(&stream.key, &group.name)));
+        let shown = shown.filter_map(|(stream, group)| {
+            let shown = group.values.as_ref()?.status;
+            let since = shown.since.filter(|_| shown.status().is_condition())?;
+            Some(Self {
+                stream: stream.key.clone(),
+                group: group.name.clone(),
+                pause: None,
+                status: Some(DatedStatus { status: shown.status(), since: since.into() }),
+                consumers: ConsumerCounts::default(),
+            })
+        });
+        beyond_report.iter().cloned().chain(shown)
+    }
 }
 
 /// The longest pause that ended with a group catching up.
@@ -209,9 +233,21 @@ impl LagState {
         }
     }
 
-    /// Returns what is known of groups by their histories, at `now` by the caller's monotonic clock.
+    /// Returns the groups of whose histories more is known than the last report shows, with all that is known, at `now` by
+    /// the caller's monotonic clock. [`RememberedGroup::all`] adds the others.
     pub fn remembered(&self, now: Duration) -> impl Iterator<Item = RememberedGroup> {
-        let read = self.streams.iter().flat_map(|(key, stream)| {
+        let streams = self.notable.of(Notable::BeyondReport);
+        let streams = streams.filter_map(|key| self.streams.get_key_value(key));
+        self.remembered_of(streams, now)
+    }
+
+    /// Returns all that is known of the groups of some streams, and of those that were not read yet.
+    fn remembered_of<'a>(
+        &'a self,
+        streams: impl Iterator<Item = (&'a Name, &'a Box<StreamCache>)>,
+        now: Duration,
+    ) -> impl Iterator<Item = RememberedGroup> {
+        let read = streams.flat_map(|(key, stream)| {
             let groups = stream.groups.iter();
             groups.filter_map(move |(name, group)| {
                 let group = group.as_ref()?;
@@ -237,6 +273,20 @@ impl LagState {
                 consumers: consumers.cloned().unwrap_or_default(),
             })
         })
+    }
+
+    /// Returns all that is known of all groups.
+    #[cfg(test)]
+    pub(super) fn remembered_of_all(&self, now: Duration) -> impl Iterator<Item = RememberedGroup> {
+        self.remembered_of(self.streams.iter(), now)
+    }
+
+    /// Drops the states of streams that are not in the snapshot.
+    pub(super) fn forget_missing(&mut self, snapshot: &Snapshot) {
+        let readings = snapshot.nodes.iter().flat_map(|node| &node.streams);
+        let present: HashSet<_> = readings.map(|reading| &reading.key).collect();
+        self.streams.retain(|key, _| present.contains(key));
+        self.notable.retain(|key| present.contains(key));
     }
 
     /// Adds what was known before, so that a group that pauses is not taken for a dead one after a restart, and a
@@ -271,7 +321,9 @@ impl LagState {
     /// Returns the streams with a group in danger of losing entries. Between polls, each of them is worth a sample about
     /// four times a second.
     pub fn streams_in_danger(&self) -> impl Iterator<Item = StreamInDanger<'_>> {
-        self.streams.iter().filter_map(|(key, stream)| {
+        let streams = self.notable.of(Notable::InDanger);
+        let streams = streams.filter_map(|key| self.streams.get_key_value(key));
+        streams.filter_map(|(key, stream)| {
             let groups = stream.groups.iter().filter_map(|(_, group)| group.as_ref());
             let in_danger = groups.filter_map(|group| group.rare.get()).filter(|rare| rare.is_in_danger);
             let shares: Vec<_> = in_danger.filter_map(|rare| rare.loss_share.as_deref()).collect();
@@ -510,6 +562,20 @@ impl StreamCache {
                 census.repeat((time, at));
             }
         }
+    }
+
+    /// Returns true if more is to be remembered of its groups than their statuses.
+    pub(super) fn knows_more_than_statuses(&self) -> bool {
+        let mut groups = self.groups.iter().filter_map(|(_, group)| group.as_deref());
+        groups.any(|group| {
+            group.changed_consumer_counts().is_some()
+                || group.history.as_ref().is_some_and(History::knows_more_than_status)
+        })
+    }
+
+    /// Returns true if a group is in danger of losing entries.
+    pub(super) fn is_in_danger(&self) -> bool {
+        self.groups.iter().filter_map(|(_, group)| group.as_deref()).any(GroupCache::is_in_danger)
     }
 
     /// Returns true if no count has begun that is not finished.

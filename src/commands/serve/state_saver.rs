@@ -151,11 +151,14 @@ impl StateSaver {
             let log = self.receivers.notification_logs();
             let has_changed = self.has_unsaved_log || !active.iter().zip(&self.written).all(is_same);
             let is_due = self.refresh_at <= now();
-            let is_empty = active.iter().all(|active| active.is_empty())
-                && log.values().all(Vec::is_empty)
-                && self.targets.iter().all(|(_, state)| state.borrow().remembered.is_empty());
+            let is_empty = || {
+                active.iter().all(|active| active.is_empty())
+                    && log.values().all(Vec::is_empty)
+                    && self.targets.iter().all(|(_, state)| state.borrow().remembered().next().is_none())
+            };
             let has_past = self.targets.iter().any(|(_, state)| state.borrow().published.is_some());
-            if has_changed || (is_due && (!is_empty || has_past)) {
+            if has_changed || (is_due && (has_past || !is_empty())) {
+                let is_empty = is_empty();
                 self.write(active, log).await;
                 if is_empty {
                     self.refresh_at = now() + PAST_REFRESH;
@@ -177,23 +180,19 @@ impl StateSaver {
         self.targets.iter().map(|(_, state)| Arc::clone(&state.borrow().alerts.active)).collect()
     }
 
-    fn groups(&self) -> Vec<SavedGroup> {
-        let now = unix_time();
-        let of_target = |(labels, state): &TargetHandle| {
-            let groups = Arc::clone(&state.borrow().remembered);
-            groups.iter().map(|group| SavedGroup::of(labels, group, now)).collect::<Vec<_>>()
-        };
-        self.targets.iter().flat_map(of_target).collect()
-    }
-
     async fn write(&mut self, active: Vec<Arc<Active>>, receivers: BTreeMap<String, Vec<LogEntry>>) {
-        let (path, writing, groups) = (self.path.clone(), active.clone(), self.groups());
+        let (path, writing) = (self.path.clone(), active.clone());
         let states: Vec<_> =
             self.targets.iter().map(|(labels, state)| (Arc::clone(labels), state.borrow().clone())).collect();
         let save = move || {
             let alerts = writing.iter().flat_map(|active| active.alerts()).collect();
+            let now = unix_time();
+            let groups = states.iter().flat_map(|(labels, state)| {
+                state.remembered().map(|group| SavedGroup::of(labels, &group, now))
+            });
+            let groups = groups.collect();
             let pasts = states.iter().filter_map(|(labels, state)| past(labels, state)).collect();
-            let mut saved = SavedState { saved_at: unix_time(), alerts, receivers, groups, pasts };
+            let mut saved = SavedState { saved_at: now, alerts, receivers, groups, pasts };
             match state_file::save(&path, &saved) {
                 // Alerts matter more than charts.
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge && !saved.pasts.is_empty() => {

@@ -119,8 +119,8 @@ impl TargetTasks {
         saved.resume(&mut evaluator);
         note_selection(&mut evaluator, &settings);
         let alerts = ShownAlerts::of(&evaluator);
-        let remembered = saved.groups(&settings.labels.db, unix_time()).collect();
-        let mut known = TargetState { alerts, remembered, ..TargetState::default() };
+        let beyond_report = saved.groups(&settings.labels.db, unix_time()).collect();
+        let mut known = TargetState { alerts, beyond_report, ..TargetState::default() };
         if let Some(past) = saved.past(&settings.labels.db) {
             (known.history, known.events, known.restored) = (past.history, past.events, Some(past.saved));
         }
@@ -194,9 +194,9 @@ async fn keep_running(
         });
         let alerting = Alerting::new(evaluator, Arc::clone(&sink));
         let target_metrics = metrics.with_labels(&settings.label_values());
-        let remembered = Arc::clone(&state.borrow().remembered);
+        let before = state.borrow().clone();
         let running = Monitor::new(Arc::clone(&settings), target_metrics, Arc::clone(&state))
-            .with_remembered(&remembered)
+            .with_remembered(before.remembered())
             .with_alerting(alerting)
             .run(changes.clone());
         // In a set of its own, so that the task ends with this future.

@@ -19,7 +19,7 @@ use crate::snapshot::{
     ConsumerLimit, ConsumersReading, Epoch, GroupInfo, LossSample, NodeReading, ReadOutcome, Snapshot,
     StreamInfo, StreamReading,
 };
-use crate::state::LagState;
+use crate::state::{LagState, RememberedGroup};
 use crate::tests::model::{Counters, ModelGroup, StreamModel};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -31,6 +31,8 @@ pub(crate) struct Watcher {
     pub(crate) epoch: u64,
     /// True if no question is answered in time.
     pub(crate) is_late: bool,
+    /// True if the report may have the values of the one before, since no question was answered in time.
+    shows_those_before: bool,
     /// Number of pending entries that the last poll asked the census for, with a cost of one for each command.
     pub(crate) listed: u64,
     /// The last reading that was derived.
@@ -65,6 +67,7 @@ impl Watcher {
             report: None,
             epoch: 1,
             is_late: false,
+            shows_those_before: false,
             listed: 0,
             read: None,
             confirmed_at: Default::default(),
@@ -101,7 +104,8 @@ impl Watcher {
             self.listed += listed(&questions);
             if questions.is_empty() {
                 let report = derivation.close(self.report.as_ref());
-                self.report = Some(report);
+                (self.report, self.shows_those_before) = (Some(report), self.is_late);
+                self.check_notable(model.at());
                 self.read_later_pages(model, &meanwhile);
                 return Truth { read, after: model.clone(), groups, is_busy };
             }
@@ -188,6 +192,7 @@ impl Watcher {
         let report =
             Derivation::open(&mut snapshot, &mut self.state, PLENTY, model.at()).close(self.report.as_ref());
         self.report = Some(report);
+        self.check_notable(model.at());
     }
 
     fn snapshot(&self, model: &StreamModel, outcome: ReadOutcome) -> Snapshot {
@@ -216,6 +221,25 @@ impl Watcher {
             // What was refused is not what is read.
             *stream = StreamReport { refused: true, ..as_just_derived(stream) }.into();
         }
+    }
+
+    /// Returns what is known of groups, to be kept over a restart.
+    pub(crate) fn remembered(&self, now: Duration) -> Vec<RememberedGroup> {
+        let beyond_report: Vec<_> = self.state.remembered(now).collect();
+        RememberedGroup::all(&beyond_report, self.report.as_ref()).collect()
+    }
+
+    /// Checks that what is looked for in few streams is all that there is.
+    fn check_notable(&self, now: Duration) {
+        let known: Vec<_> = self.state.remembered_of_all(now).collect();
+        let is_known = |group: &Name| known.iter().any(|known| known.group == *group);
+        let mut remembered = self.remembered(now);
+        // A report with the values of the one before shows groups that are gone.
+        remembered.retain(|remembered| !self.shows_those_before || is_known(&remembered.group));
+        remembered.sort_by(|one, other| one.group.cmp(&other.group));
+        assert_eq!(remembered, known);
+        let is_in_danger = self.state.streams.values().any(|stream| stream.is_in_danger());
+        assert_eq!(self.state.streams_in_danger().next().is_some(), is_in_danger);
     }
 
     /// Returns the values of each group, with ages as of the last reading.
