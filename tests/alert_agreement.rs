@@ -234,6 +234,7 @@ fn expected(rules: &[Arc<Rule>], reports: &[Arc<Report>]) -> Vec<Vec<String>> {
         hold: Duration::from_secs(3600),
         external_labels: BTreeMap::new(),
         interval: INTERVAL,
+        has_notifiers: true,
     };
     let mut evaluator = Evaluator::new(rules, target, settings);
     let evaluate = |(step, report): (usize, &Arc<Report>)| {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::alert::resolved_reason::HeldValues;
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{AlertState, Phase};
 use redis_stream_core::name::Name;
+use redis_stream_lag::compact::{Micros, MostlyDefault};
 
 /// The pending and firing alerts of one target.
 #[derive(Clone, Debug, Default)]
@@ -21,23 +21,110 @@ pub struct Active {
     pub(super) rules: Vec<(Arc<Rule>, Arc<Vec<TrackedAlert>>)>,
 }
 
-/// An alert of a rule.
+/// An alert of a rule. An incident may begin hundreds of thousands of them at once, so it is small.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TrackedAlert {
     pub(super) subject: AlertSubject,
-    pub(super) state: AlertState,
+    pub(super) phase: Phase,
+    /// The parts of its [state](Self::state).
+    value: f64,
+    active_at: Micros,
+    fired_at: Option<Micros>,
+    last_sent_at: Option<Micros>,
     /// Name of the alert that inhibits it while it fires, or did so until it resolved.
-    pub(super) inhibited_by: Option<Arc<str>>,
-    /// False if the configuration does not select the subject any more.
-    pub(super) is_selected: bool,
-    /// The values with which the expression last held.
-    pub(super) held: Option<HeldValues>,
-    pub(super) resolved_reason: Option<Arc<str>>,
+    pub(super) inhibited_by: Option<Arc<String>>,
+    rare: MostlyDefault<RareAlert>,
+}
+
+/// What few alerts have.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct RareAlert {
+    resolved_at: Option<Micros>,
+    kept_since: Option<Micros>,
+    unknown_since: Option<Micros>,
+    resolved_reason: Option<Arc<str>>,
+    /// True if the configuration does not select the subject any more.
+    is_deselected: bool,
 }
 
 impl TrackedAlert {
     pub(super) fn new(subject: AlertSubject, state: AlertState) -> Self {
-        Self { subject, state, inhibited_by: None, is_selected: true, held: None, resolved_reason: None }
+        let mut alert = Self {
+            subject,
+            phase: state.phase,
+            value: state.value,
+            active_at: state.active_at.into(),
+            fired_at: None,
+            last_sent_at: None,
+            inhibited_by: None,
+            rare: MostlyDefault::default(),
+        };
+        alert.set_state(state);
+        alert
+    }
+
+    /// Returns its state, with times in whole microseconds.
+    pub(super) fn state(&self) -> AlertState {
+        let (resolved_at, kept_since, unknown_since) = self
+            .rare
+            .get()
+            .map_or((None, None, None), |rare| (rare.resolved_at, rare.kept_since, rare.unknown_since));
+        AlertState {
+            phase: self.phase,
+            value: self.value,
+            active_at: self.active_at.get(),
+            fired_at: self.fired_at.map(Micros::get),
+            resolved_at: resolved_at.map(Micros::get),
+            kept_since: kept_since.map(Micros::get),
+            unknown_since: unknown_since.map(Micros::get),
+            last_sent_at: self.last_sent_at.map(Micros::get),
+        }
+    }
+
+    pub(super) fn set_state(&mut self, state: AlertState) {
+        let AlertState {
+            phase,
+            value,
+            active_at,
+            fired_at,
+            resolved_at,
+            kept_since,
+            unknown_since,
+            last_sent_at,
+        } = state;
+        (self.phase, self.value, self.active_at) = (phase, value, active_at.into());
+        (self.fired_at, self.last_sent_at) = (fired_at.map(Micros::from), last_sent_at.map(Micros::from));
+        self.rare.change(|rare| {
+            rare.resolved_at = resolved_at.map(Micros::from);
+            rare.kept_since = kept_since.map(Micros::from);
+            rare.unknown_since = unknown_since.map(Micros::from);
+        });
+    }
+
+    /// Changes its state.
+    pub(super) fn change_state<R>(&mut self, change: impl FnOnce(&mut AlertState) -> R) -> R {
+        let mut state = self.state();
+        let result = change(&mut state);
+        self.set_state(state);
+        result
+    }
+
+    /// Returns false if the configuration does not select the subject any more.
+    pub(super) fn is_selected(&self) -> bool {
+        self.rare.get().is_none_or(|rare| !rare.is_deselected)
+    }
+
+    pub(super) fn set_selected(&mut self, is_selected: bool) {
+        self.rare.change(|rare| rare.is_deselected = !is_selected);
+    }
+
+    /// Returns why it resolved; `None` unless it has.
+    pub(super) fn resolved_reason(&self) -> Option<&str> {
+        self.rare.get()?.resolved_reason.as_deref()
+    }
+
+    pub(super) fn set_resolved_reason(&mut self, reason: &str) {
+        self.rare.change(|rare| rare.resolved_reason = Some(reason.into()));
     }
 }
 
@@ -50,7 +137,7 @@ impl AlertSummary {
             group: alert.subject.group.clone(),
             count: 1,
             inhibited: usize::from(alert.inhibited_by.is_some()),
-            since: alert.state.since(),
+            since: alert.state().since(),
         }
     }
 
@@ -126,7 +213,7 @@ impl Active {
     pub fn of_name(&self, name: &str, phase: Phase) -> impl Iterator<Item = ActiveAlert> + use<'_> {
         let of_name = self.in_phase(phase).filter(|(rule, _)| rule.name == name);
         let mut found: Vec<_> = of_name.collect();
-        found.sort_by(|(_, one), (_, other)| other.state.value.total_cmp(&one.state.value));
+        found.sort_by(|(_, one), (_, other)| other.value.total_cmp(&one.value));
         found.into_iter().map(|(rule, entry)| self.shown(rule, entry))
     }
 
@@ -135,7 +222,7 @@ impl Active {
         self.rules.iter().flat_map(move |(rule, entries)| {
             let mut summaries = BTreeMap::<String, AlertSummary>::new();
             let mut common = None;
-            for entry in entries.iter().filter(|entry| entry.state.phase == phase) {
+            for entry in entries.iter().filter(|entry| entry.phase == phase) {
                 let of_entry = || rule.severity(&entry.subject.labels(&self.target));
                 let severity = match rule.has_one_severity() {
                     true => common.get_or_insert_with(of_entry).clone(),
@@ -159,7 +246,7 @@ impl Active {
     }
 
     fn in_phase(&self, phase: Phase) -> impl Iterator<Item = (&Arc<Rule>, &TrackedAlert)> {
-        self.present().filter(move |(_, entry)| entry.state.phase == phase)
+        self.present().filter(move |(_, entry)| entry.phase == phase)
     }
 
     /// Returns the alerts that concern a group, or a stream and no group: its own, those of its stream and those of the
@@ -179,9 +266,9 @@ impl Active {
         let subject = entry.subject.labels(&self.target);
         ActiveAlert {
             labels: rule.labels(&subject),
-            annotations: rule.annotations(&subject, entry.state.value),
-            state: entry.state,
-            inhibited_by: entry.inhibited_by.as_deref().map(str::to_owned),
+            annotations: rule.annotations(&subject, entry.value),
+            state: entry.state(),
+            inhibited_by: entry.inhibited_by.as_deref().cloned(),
         }
     }
 
@@ -193,7 +280,7 @@ impl Active {
 
     fn standings(&self) -> impl Iterator<Item = (*const Rule, &AlertSubject, AlertState, bool)> {
         self.present().map(|(rule, entry)| {
-            let state = AlertState { value: 0.0, last_sent_at: None, ..entry.state };
+            let state = AlertState { value: 0.0, last_sent_at: None, ..entry.state() };
             (Arc::as_ptr(rule), &entry.subject, state, entry.inhibited_by.is_some())
         })
     }
@@ -206,7 +293,7 @@ impl Active {
     fn present(&self) -> impl Iterator<Item = (&Arc<Rule>, &TrackedAlert)> {
         let all =
             self.rules.iter().flat_map(|(rule, entries)| entries.iter().map(move |entry| (rule, entry)));
-        all.filter(|(_, entry)| entry.state.phase != Phase::Resolved)
+        all.filter(|(_, entry)| entry.phase != Phase::Resolved)
     }
 }
 
@@ -222,7 +309,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alert_takes_two_hundred_bytes() {
-        assert!(size_of::<TrackedAlert>() <= 200, "{}", size_of::<TrackedAlert>());
+    fn an_alert_takes_72_bytes() {
+        assert!(size_of::<TrackedAlert>() <= 72, "{}", size_of::<TrackedAlert>());
+    }
+
+    #[test]
+    fn a_state_comes_back_to_the_microsecond() {
+        let time = |seconds| Duration::new(seconds, 1_999);
+        let at = |is_there: bool, seconds| is_there.then(|| time(seconds));
+        for bits in 0..32_u8 {
+            let has = |bit: u8| bits & (1 << bit) != 0;
+            let state = AlertState {
+                phase: Phase::Firing,
+                value: 0.5,
+                active_at: time(1),
+                fired_at: at(has(0), 2),
+                resolved_at: at(has(1), 3),
+                kept_since: at(has(2), 4),
+                unknown_since: at(has(3), 5),
+                last_sent_at: at(has(4), 6),
+            };
+            let mut alert = TrackedAlert::new(AlertSubject::default(), state);
+            let micros = |time: Duration| Duration::from_micros(u64::try_from(time.as_micros()).unwrap());
+            let kept = AlertState {
+                active_at: micros(state.active_at),
+                fired_at: state.fired_at.map(micros),
+                resolved_at: state.resolved_at.map(micros),
+                kept_since: state.kept_since.map(micros),
+                unknown_since: state.unknown_since.map(micros),
+                last_sent_at: state.last_sent_at.map(micros),
+                ..state
+            };
+            assert_eq!(alert.state(), kept);
+            alert.set_selected(false);
+            alert.set_resolved_reason("it was");
+            assert_eq!(
+                (alert.state(), alert.is_selected(), alert.resolved_reason()),
+                (kept, false, Some("it was"))
+            );
+            alert.set_selected(true);
+            assert!(alert.is_selected());
+        }
     }
 }

@@ -3,12 +3,15 @@
 //! costs one comparison per subject.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::active::{Active, ActiveAlert, AlertSubject, TrackedAlert};
+use crate::alert::changes::{AlertChanges, RuleChanges};
 use crate::alert::condition::{Condition, Operand};
 use crate::alert::evaluator::reload::RemovedRule;
+use crate::alert::evaluator::rule_alerts::{AlertList, RuleAlerts, TakenAlerts};
 use crate::alert::fact::{self, FactSource, FactValue, LossSpan, status_is};
 use crate::alert::gone_groups::{Coverage, CoveredReport, GoneGroups, GoneList};
 use crate::alert::inhibition::Sources;
@@ -18,12 +21,13 @@ use crate::alert::notification::{
 };
 use crate::alert::resolved_reason::{self, HeldValues, SubjectView};
 use crate::alert::rule::{Rule, TargetLabels};
-use crate::alert::state::{Evaluation, Phase, Times, step};
+use crate::alert::state::{Evaluation, InhibitionChange, Phase, Times, step};
 use redis_stream_core::name::Name;
 use redis_stream_core::wall_clock::ClockShift;
 use redis_stream_lag::report::{GroupReport, LimitedCounts, Report, ReportedStream, StreamReport};
 
 mod reload;
+mod rule_alerts;
 
 /// Settings that apply to all rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +38,8 @@ pub struct EvaluatorSettings {
     pub external_labels: BTreeMap<String, String>,
     /// Planned time between evaluations.
     pub interval: Duration,
+    /// True if there is any notifier, so that notifications are made.
+    pub has_notifiers: bool,
 }
 
 /// The result of a poll.
@@ -52,6 +58,15 @@ pub enum PollReading<'r> {
 pub enum TargetUp {
     Yes,
     No,
+}
+
+/// The result of an evaluation.
+#[derive(Clone, Debug, Default)]
+pub struct Evaluated {
+    /// The notifications to send; none without notifiers.
+    pub notifications: Vec<Notification>,
+    /// The alerts that began to fire or resolved.
+    pub changes: AlertChanges,
 }
 
 /// The rules of one target and their alerts.
@@ -79,8 +94,7 @@ struct TargetHistory {
 struct RuleState {
     rule: Arc<Rule>,
     times: Times,
-    /// Sorted by subject, in the order of a report. Readers share them until the next evaluation.
-    entries: Arc<Vec<TrackedAlert>>,
+    alerts: RuleAlerts,
 }
 
 impl Evaluator {
@@ -95,7 +109,7 @@ impl Evaluator {
                     keep_firing_for: rule.keep_firing_for,
                     hold: settings.hold,
                 },
-                entries: Arc::default(),
+                alerts: RuleAlerts::default(),
             })
             .collect();
         let is_loss = |condition: &Condition| matches!(condition.fact.source, FactSource::Losses(_));
@@ -108,6 +122,7 @@ impl Evaluator {
     /// Restores pending and firing alerts after a restart, if there still is a rule and a target for them. Until the
     /// first poll their conditions are unknown, since `unknown_since`.
     pub fn resume(&mut self, alerts: impl IntoIterator<Item = ActiveAlert>, unknown_since: Duration) {
+        let mut resumed = Vec::new();
         for ActiveAlert { labels, mut state, inhibited_by, .. } in alerts {
             let Some(name) = labels.get("alertname") else { continue };
             if labels.get("target") != Some(&self.target.name) {
@@ -117,9 +132,8 @@ impl Evaluator {
                 let labels_now = || rule_state.rule.labels(&rule_state.subject(&labels).labels(&self.target));
                 rule_state.rule.name == *name && labels_now() == labels
             };
-            let Some(rule_state) = self.rules.iter_mut().find(|rule_state| is_rule_of(rule_state)) else {
-                continue;
-            };
+            let Some(number) = self.rules.iter().position(is_rule_of) else { continue };
+            let rule_state = &self.rules[number];
             let subject = rule_state.subject(&labels);
             state.unknown_since.get_or_insert(unknown_since);
             if let (FactSource::GroupGone, AlertSubject { stream: Some(stream), group: Some(group) }) =
@@ -127,14 +141,14 @@ impl Evaluator {
             {
                 self.history.gone.restore(stream.clone(), group.clone(), state.active_at);
             }
-            let inhibited_by = inhibited_by.map(Arc::from);
-            let alert = TrackedAlert { inhibited_by, ..TrackedAlert::new(subject, state) };
-            rule_state.entries_mut().push(alert);
+            let mut alert = TrackedAlert::new(subject, state);
+            alert.inhibited_by = inhibited_by.map(Arc::new);
+            resumed.push((number, alert));
         }
-        for RuleState { entries, .. } in &mut self.rules {
-            let entries = Arc::make_mut(entries);
-            entries.sort_by(|one, other| one.subject.cmp(&other.subject));
-            entries.dedup_by(|one, other| one.subject == other.subject);
+        // Of alerts with the same subject, the first is taken.
+        resumed.sort_by(|(_, one), (_, other)| one.subject.cmp(&other.subject));
+        for (number, alert) in resumed {
+            self.rules[number].alerts.insert((alert, None));
         }
     }
 
@@ -142,9 +156,10 @@ impl Evaluator {
     pub fn note_selection(&mut self, is_selected: &dyn Fn(&Name, Option<&Name>) -> bool) {
         self.history.gone.retain(is_selected);
         self.history.losses.forget_last_report();
-        for entry in self.rules.iter_mut().flat_map(RuleState::entries_mut) {
+        for (entry, _) in self.rules.iter_mut().flat_map(|rule_state| rule_state.alerts.iter_mut()) {
             let stream = entry.subject.stream.as_ref();
-            entry.is_selected = stream.is_none_or(|key| is_selected(key, entry.subject.group.as_ref()));
+            let is_selected = stream.is_none_or(|key| is_selected(key, entry.subject.group.as_ref()));
+            entry.set_selected(is_selected);
         }
     }
 
@@ -153,41 +168,37 @@ impl Evaluator {
         self.history.losses.shift_times(shift);
         self.history.gone.shift_times(shift);
         let removed = self.removed.iter_mut().map(|removed| &mut removed.rule_state);
-        for entry in self.rules.iter_mut().chain(removed).flat_map(RuleState::entries_mut) {
-            entry.state.shift_times(shift);
-            if let Some(held) = &mut entry.held {
+        let all = self.rules.iter_mut().chain(removed);
+        for (entry, held) in all.flat_map(|rule_state| rule_state.alerts.iter_mut()) {
+            entry.change_state(|state| state.shift_times(shift));
+            if let Some(held) = held {
                 held.shift_times(shift);
             }
         }
     }
 
-    /// Evaluates all rules and returns the notifications to send. `now` is the time since the Unix epoch.
-    pub fn step(&mut self, reading: PollReading<'_>, up: TargetUp, now: Duration) -> Vec<Notification> {
+    /// Evaluates all rules. `now` is the time since the Unix epoch.
+    pub fn step(&mut self, reading: PollReading<'_>, up: TargetUp, now: Duration) -> Evaluated {
         self.history.note(reading, self.needs_losses, now);
         let history = &self.history;
         let cursors =
-            self.rules.iter().map(|rule_state| SubjectCursor::new(rule_state, reading, history, now));
-        let entries = evaluate(cursors.collect(), reading, up);
-        for (rule_state, entries) in self.rules.iter_mut().zip(entries) {
-            rule_state.entries = Arc::new(entries);
+            self.rules.iter_mut().map(|rule_state| SubjectCursor::new(rule_state, reading, history, now));
+        let alerts = evaluate(cursors.collect(), reading, up);
+        for (rule_state, alerts) in self.rules.iter_mut().zip(alerts) {
+            rule_state.alerts = alerts;
         }
         let mut sources = Sources::default();
-        for RuleState { rule, entries, .. } in &self.rules {
-            sources.add(rule, entries);
+        for RuleState { rule, alerts, .. } in &self.rules {
+            sources.add(rule, alerts.shared());
         }
-        let mut notifications = Vec::new();
-        for RuleState { rule, entries, .. } in &mut self.rules {
-            let inhibitors = sources.of(rule);
-            for entry in Arc::make_mut(entries) {
-                let has_changed = inhibitors.apply(entry);
-                if let Some(reason) = entry.state.needs_sending(now, has_changed) {
-                    let alert = alert(rule, entry, &self.target, &self.settings, now);
-                    notifications.push(Notification { alert: Arc::new(alert), reason });
-                }
-            }
+        let mut evaluated = Evaluated::default();
+        for rule_state in &mut self.rules {
+            let inhibitors = sources.of(&rule_state.rule);
+            let inhibited = |entry: &mut TrackedAlert| inhibitors.apply(entry);
+            evaluated.add(rule_state, &inhibited, &self.target, &self.settings, now);
         }
-        notifications.extend(self.notify_removed(now));
-        notifications
+        evaluated.append(self.notify_removed(now));
+        evaluated
     }
 
     /// Returns key and name of the groups that were read lately and are gone.
@@ -197,31 +208,32 @@ impl Evaluator {
 
     /// Returns the pending and firing alerts.
     pub fn active(&self) -> Active {
-        let rules = self.rules.iter().filter(|rule_state| !rule_state.entries.is_empty());
-        let rules =
-            rules.map(|rule_state| (Arc::clone(&rule_state.rule), Arc::clone(&rule_state.entries))).collect();
+        let rules = self.rules.iter().filter(|rule_state| !rule_state.alerts.is_empty());
+        let shared =
+            |RuleState { rule, alerts, .. }: &RuleState| (Arc::clone(rule), Arc::clone(alerts.shared()));
+        let rules = rules.map(shared).collect();
         Active { target: Arc::clone(&self.target), rules }
     }
 }
 
 fn alert(
     rule: &Rule,
-    entry: &TrackedAlert,
+    (entry, held): (&TrackedAlert, Option<&HeldValues>),
     target: &TargetLabels,
     settings: &EvaluatorSettings,
     now: Duration,
 ) -> Alert {
-    let state = &entry.state;
+    let state = entry.state();
     let subject = entry.subject.labels(target);
     let mut labels = settings.external_labels.clone();
     labels.extend(rule.labels(&subject));
     let mut annotations = rule.annotations(&subject, state.value);
     if state.phase == Phase::Resolved {
-        let reason = entry.resolved_reason.as_deref();
+        let reason = entry.resolved_reason();
         annotations.extend(reason.map(|reason| (resolved_reason::ANNOTATION.to_owned(), reason.to_owned())));
     } else {
-        let held = entry.held.as_ref();
-        let diagnosis = held.and_then(|held| held.diagnosis(&rule.expression));
+        let group = entry.subject.group.as_ref();
+        let diagnosis = held.zip(group).and_then(|(held, group)| held.diagnosis(group, &rule.expression));
         annotations.extend(diagnosis.map(|text| (DIAGNOSIS_ANNOTATION.to_owned(), text.to_string())));
         let worst = held.and_then(HeldValues::worst_stream);
         annotations.extend(worst.map(|key| (WORST_STREAM_ANNOTATION.to_owned(), key.to_string())));
@@ -233,7 +245,7 @@ fn alert(
         starts_at: state.since(),
         ends_at: state.ends_at(now, settings.interval),
         status: if state.phase == Phase::Resolved { AlertStatus::Resolved } else { AlertStatus::Firing },
-        inhibited_by: entry.inhibited_by.as_deref().map(str::to_owned),
+        inhibited_by: entry.inhibited_by.as_deref().cloned(),
         notifiers: Arc::clone(&rule.notifiers),
     }
 }
@@ -292,9 +304,43 @@ impl TargetHistory {
     }
 }
 
-/// Returns the number of notifications that are changes rather than repetitions.
-pub fn changes(notifications: &[Notification]) -> usize {
-    notifications.iter().filter(|notification| notification.reason == SendReason::Changed).count()
+impl Evaluated {
+    /// Adds the alerts of a rule that are to be sent now. `inhibited` notes if one is inhibited.
+    fn add(
+        &mut self,
+        rule_state: &mut RuleState,
+        inhibited: &dyn Fn(&mut TrackedAlert) -> InhibitionChange,
+        target: &TargetLabels,
+        settings: &EvaluatorSettings,
+        now: Duration,
+    ) {
+        let RuleState { rule, alerts, .. } = rule_state;
+        let mut changes = RuleChanges::default();
+        for (entry, held) in alerts.iter_mut() {
+            let inhibition = inhibited(entry);
+            let Some(reason) = entry.change_state(|state| state.needs_sending(now, inhibition)) else {
+                continue;
+            };
+            if reason == SendReason::Changed {
+                changes.note(entry);
+            }
+            // Thousands of alerts with their texts are large, and nothing takes them.
+            if settings.has_notifiers {
+                let alert = Arc::new(alert(rule, (entry, held.as_deref()), target, settings, now));
+                self.notifications.push(Notification { alert, reason });
+            }
+        }
+        if changes != RuleChanges::default() {
+            self.changes.entry((rule.name.clone(), target.name.clone())).or_default().merge(&changes);
+        }
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.notifications.append(&mut other.notifications);
+        for (names, changes) in other.changes {
+            self.changes.entry(names).or_default().merge(&changes);
+        }
+    }
 }
 
 impl RuleState {
@@ -308,20 +354,12 @@ impl RuleState {
             group: (kind >= fact::SubjectKind::Group).then(|| name("group")),
         }
     }
-
-    fn entries_mut(&mut self) -> &mut Vec<TrackedAlert> {
-        Arc::make_mut(&mut self.entries)
-    }
 }
 
 /// Evaluates the rule of each cursor for each of its subjects. Returns the alerts of each rule.
 ///
 /// All rules are evaluated for one group before the next, so that a large report is read once.
-fn evaluate(
-    mut cursors: Vec<SubjectCursor<'_>>,
-    reading: PollReading<'_>,
-    up: TargetUp,
-) -> Vec<Vec<TrackedAlert>> {
+fn evaluate(mut cursors: Vec<SubjectCursor<'_>>, reading: PollReading<'_>, up: TargetUp) -> Vec<RuleAlerts> {
     let (mut of_streams, mut of_groups) = (Vec::new(), Vec::new());
     for cursor in &mut cursors {
         match cursor.rule.expression.first().fact.source {
@@ -351,23 +389,27 @@ struct SubjectCursor<'w> {
     reading: PollReading<'w>,
     history: &'w TargetHistory,
     now: Duration,
-    before: std::iter::Peekable<std::slice::Iter<'w, TrackedAlert>>,
-    after: Vec<TrackedAlert>,
+    before: Peekable<TakenAlerts<'w>>,
+    after: AlertList,
 }
+
+/// An alert of the previous evaluation, and the values with which its expression last held.
+type KnownAlert<'w> = (&'w TrackedAlert, Option<HeldValues>);
 
 /// Key of a stream and name of a group, as far as a subject has them.
 type SubjectNames<'n> = (Option<&'n Name>, Option<&'n Name>);
 
 impl<'w> SubjectCursor<'w> {
     fn new(
-        rule_state: &'w RuleState,
+        rule_state: &'w mut RuleState,
         reading: PollReading<'w>,
         history: &'w TargetHistory,
         now: Duration,
     ) -> Self {
-        let RuleState { rule, times, entries } = rule_state;
-        let after = Vec::with_capacity(entries.len());
-        Self { rule, times, reading, history, now, before: entries.iter().peekable(), after }
+        let RuleState { rule, times, alerts } = rule_state;
+        let after = AlertList::with_capacity(alerts.shared().len());
+        let before = alerts.take_held();
+        Self { rule, times, reading, history, now, before: before.peekable(), after }
     }
 
     fn target(&mut self, up: TargetUp) {
@@ -412,8 +454,8 @@ impl<'w> SubjectCursor<'w> {
             None => {
                 let subject = AlertSubject { stream: key.cloned(), group: name.cloned() };
                 if let Some(state) = step(None, evaluation, self.times, self.now) {
-                    let held = held(view, self.now);
-                    self.after.push(TrackedAlert { held, ..TrackedAlert::new(subject, state) });
+                    let held = if state.phase == Phase::Firing { held(view, self.now) } else { None };
+                    self.after.push((TrackedAlert::new(subject, state), held));
                 }
             }
         }
@@ -421,9 +463,9 @@ impl<'w> SubjectCursor<'w> {
 
     /// Returns the alert of a subject, if there is one. First it evaluates the alerts of earlier subjects, which the
     /// report does not contain.
-    fn known(&mut self, stream: Option<&Name>, group: Option<&Name>) -> Option<&'w TrackedAlert> {
+    fn known(&mut self, stream: Option<&Name>, group: Option<&Name>) -> Option<KnownAlert<'w>> {
         loop {
-            let next = &self.before.peek()?.subject;
+            let next = &self.before.peek()?.0.subject;
             match (next.stream.as_ref(), next.group.as_ref()).cmp(&(stream, group)) {
                 std::cmp::Ordering::Less => self.evaluate_absent(),
                 std::cmp::Ordering::Equal => return self.before.next(),
@@ -434,7 +476,7 @@ impl<'w> SubjectCursor<'w> {
 
     fn evaluate_absent(&mut self) {
         let Some(known) = self.before.next() else { return };
-        let stream = known.subject.stream.as_ref();
+        let stream = known.0.subject.stream.as_ref();
         let gone = match self.reading {
             _ if matches!(self.rule.expression.first().fact.source, FactSource::GroupGone) => {
                 Some(SubjectView::NoGroup)
@@ -455,23 +497,31 @@ impl<'w> SubjectCursor<'w> {
         self.put(known, evaluation, view);
     }
 
-    fn put(&mut self, known: &TrackedAlert, evaluation: Evaluation, view: SubjectView<'_>) {
-        let phase = known.state.phase;
-        let Some(state) = step(Some(known.state), evaluation, self.times, self.now) else { return };
-        let mut alert = TrackedAlert { state, ..known.clone() };
-        if matches!(evaluation, Evaluation::Holds(_)) {
-            alert.held = held(view, self.now);
+    fn put(&mut self, (known, before): KnownAlert<'_>, evaluation: Evaluation, view: SubjectView<'_>) {
+        let Some(state) = step(Some(known.state()), evaluation, self.times, self.now) else { return };
+        let mut alert = known.clone();
+        alert.set_state(state);
+        let held = match evaluation {
+            // What does not fire yet needs neither a diagnosis nor a reason.
+            _ if state.phase == Phase::Pending => None,
+            Evaluation::Holds(_) => held(view, self.now),
+            Evaluation::Clear | Evaluation::Unknown => before,
+        };
+        if known.phase == Phase::Firing && state.phase == Phase::Resolved {
+            alert.set_resolved_reason(&self.reason(&alert, held.as_ref(), evaluation, view));
         }
-        if phase == Phase::Firing && state.phase == Phase::Resolved {
-            alert.resolved_reason = Some(self.reason(&alert, evaluation, view).into());
-            alert.held = None;
-        }
-        self.after.push(alert);
+        self.after.push((alert, held.filter(|_| state.phase == Phase::Firing)));
     }
 
-    fn reason(&self, alert: &TrackedAlert, evaluation: Evaluation, view: SubjectView<'_>) -> String {
+    fn reason(
+        &self,
+        alert: &TrackedAlert,
+        held: Option<&HeldValues>,
+        evaluation: Evaluation,
+        view: SubjectView<'_>,
+    ) -> String {
         let expression = &self.rule.expression;
-        if !alert.is_selected {
+        if !alert.is_selected() {
             return resolved_reason::DESELECTED.to_owned();
         }
         if let (FactSource::GroupGone, AlertSubject { stream: Some(stream), group: Some(group) }) =
@@ -490,16 +540,14 @@ impl<'w> SubjectCursor<'w> {
             };
             if let FactValue::Known(value) = value { Some(value) } else { None }
         };
-        resolved_reason::reason(expression, alert.held.as_ref(), view, &value)
+        resolved_reason::reason(expression, held, view, &value)
     }
 
-    fn end(mut self) -> Vec<TrackedAlert> {
+    fn end(mut self) -> RuleAlerts {
         while self.before.peek().is_some() {
             self.evaluate_absent();
         }
-        // Alerts that begin together, as in an outage, are kept without the spare capacity that they made.
-        self.after.shrink_to_fit();
-        self.after
+        self.after.finish()
     }
 }
 
@@ -543,12 +591,18 @@ mod tests {
             hold: Duration::from_secs(3600),
             external_labels: [("dc", "eu"), ("team", "y")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
             interval: Duration::from_secs(10),
+            has_notifiers: true,
         }
     }
 
     fn evaluator(rules: &[Rule]) -> Evaluator {
         let rules: Vec<_> = rules.iter().cloned().map(Arc::new).collect();
         Evaluator::new(&rules, target(), settings())
+    }
+
+    /// Returns the number of notifications that are changes rather than repetitions.
+    fn changed(notifications: &[Notification]) -> usize {
+        notifications.iter().filter(|notification| notification.reason == SendReason::Changed).count()
     }
 
     fn text(labels: &BTreeMap<String, String>) -> String {
@@ -639,8 +693,9 @@ mod tests {
         )]);
         rule.notifiers = Arc::new(["main".to_owned()]);
         let mut evaluator = evaluator(&[rule]);
-        let notifications =
-            evaluator.step(PollReading::Complete(&lags(&[("s\\x41", "g", 6)])), TargetUp::Yes, START);
+        let notifications = evaluator
+            .step(PollReading::Complete(&lags(&[("s\\x41", "g", 6)])), TargetUp::Yes, START)
+            .notifications;
         let [Notification { alert, reason: SendReason::Changed }] = &notifications[..] else {
             panic!("{notifications:?}")
         };
@@ -654,8 +709,9 @@ mod tests {
         assert_eq!(*alert.notifiers, ["main".to_owned()]);
 
         let resolved_at = START + Duration::from_secs(10);
-        let notifications =
-            evaluator.step(PollReading::Complete(&lags(&[("s\\x41", "g", 1)])), TargetUp::Yes, resolved_at);
+        let notifications = evaluator
+            .step(PollReading::Complete(&lags(&[("s\\x41", "g", 1)])), TargetUp::Yes, resolved_at)
+            .notifications;
         let [Notification { alert, reason: SendReason::Changed }] = &notifications[..] else {
             panic!("{notifications:?}")
         };
@@ -768,19 +824,22 @@ mod tests {
         after.resume(alerts.clone().into_iter().rev(), START);
         assert_eq!(active_lines(&after), active_lines(&before));
         // No alert is sent again too early, and pending alerts keep their start time.
-        let notifications = after.step(PollReading::Failed, TargetUp::No, START + Duration::from_secs(29));
-        assert_eq!((notifications.len(), after.active().alerts().count()), (0, 9));
         let notifications =
-            after.step(PollReading::Complete(&found), TargetUp::No, START + Duration::from_secs(30));
-        assert_eq!(changes(&notifications), 4);
+            after.step(PollReading::Failed, TargetUp::No, START + Duration::from_secs(29)).notifications;
+        assert_eq!((notifications.len(), after.active().alerts().count()), (0, 9));
+        let notifications = after
+            .step(PollReading::Complete(&found), TargetUp::No, START + Duration::from_secs(30))
+            .notifications;
+        assert_eq!(changed(&notifications), 4);
         assert!(notifications.iter().all(|notification| notification.alert.labels["alertname"] == "Pending"));
 
         // Alerts without a rule or target are dropped, and those that are unknown for too long resolve.
         let mut other = evaluator(&rules[1..2]);
         other.resume(alerts.clone(), START);
         assert_eq!(active_lines(&other).len(), 4);
-        let notifications = other.step(PollReading::Failed, TargetUp::No, START + Duration::from_secs(3600));
-        assert_eq!((changes(&notifications), active_lines(&other).len()), (4, 0));
+        let notifications =
+            other.step(PollReading::Failed, TargetUp::No, START + Duration::from_secs(3600)).notifications;
+        assert_eq!((changed(&notifications), active_lines(&other).len()), (4, 0));
         let elsewhere = TargetLabels { name: "u".to_owned(), ..target() };
         let rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
         let mut elsewhere = Evaluator::new(&rules, elsewhere, settings());
@@ -791,7 +850,7 @@ mod tests {
     /// Returns what is sent in each step, and the alert that inhibits it.
     fn sent(evaluator: &mut Evaluator, reading: &Report, seconds: u64) -> Vec<String> {
         let now = START + Duration::from_secs(seconds);
-        let notifications = evaluator.step(PollReading::Complete(reading), TargetUp::Yes, now);
+        let notifications = evaluator.step(PollReading::Complete(reading), TargetUp::Yes, now).notifications;
         let line = |Notification { alert, reason }: &Notification| {
             let inhibited_by = alert.inhibited_by.as_deref().unwrap_or("-");
             format!("{reason:?} {:?} {} {inhibited_by}", alert.status, alert.labels["alertname"])
@@ -841,7 +900,9 @@ mod tests {
     fn reason(expr: &str, before: &Report, after: &Report) -> String {
         let mut evaluator = evaluator(&[test_rule("A", expr)]);
         let step = |evaluator: &mut Evaluator, found: &Report, seconds| {
-            evaluator.step(PollReading::Complete(found), TargetUp::Yes, START + Duration::from_secs(seconds))
+            evaluator
+                .step(PollReading::Complete(found), TargetUp::Yes, START + Duration::from_secs(seconds))
+                .notifications
         };
         step(&mut evaluator, before, 0);
         assert_eq!(evaluator.active().count_of(Phase::Firing), 1, "{expr} fires");
@@ -991,7 +1052,8 @@ mod tests {
         let mut evaluator = evaluator(&[test_rule("A", "entries_lost > 0")]);
         for (seconds, entries) in [(0, 0), (10, 5), (400, 5)] {
             let now = START + Duration::from_secs(seconds);
-            let notifications = evaluator.step(PollReading::Complete(&lost(entries)), TargetUp::Yes, now);
+            let notifications =
+                evaluator.step(PollReading::Complete(&lost(entries)), TargetUp::Yes, now).notifications;
             if seconds == 400 {
                 let reason = &notifications[0].alert.annotations["resolved_reason"];
                 assert_eq!(reason, "no entry was lost for 5 minutes");
@@ -1005,7 +1067,8 @@ mod tests {
         evaluator.step(PollReading::Complete(&lags(&[("s", "g", 9)])), TargetUp::Yes, START);
         evaluator.note_selection(&|key, _| *key != Name::from("s"));
         let later = START + Duration::from_secs(10);
-        let notifications = evaluator.step(PollReading::Complete(&report(Vec::new())), TargetUp::Yes, later);
+        let notifications =
+            evaluator.step(PollReading::Complete(&report(Vec::new())), TargetUp::Yes, later).notifications;
         let reason = &notifications[0].alert.annotations["resolved_reason"];
         assert_eq!(reason, "it was taken out of the configuration");
     }
@@ -1030,9 +1093,9 @@ mod tests {
         after.step(PollReading::Failed, TargetUp::No, at(3_610));
         assert_eq!((active_lines(&after), after.gone_groups().len()), (vec![line.to_owned()], 1));
         let mut back = after.clone();
-        let notifications = back.step(PollReading::Complete(&read()), TargetUp::Yes, at(3_615));
+        let notifications = back.step(PollReading::Complete(&read()), TargetUp::Yes, at(3_615)).notifications;
         assert_eq!(notifications[0].alert.annotations["resolved_reason"], "the group is back");
-        let notifications = after.step(PollReading::Failed, TargetUp::No, at(3_620));
+        let notifications = after.step(PollReading::Failed, TargetUp::No, at(3_620)).notifications;
         let reason = &notifications[0].alert.annotations["resolved_reason"];
         assert_eq!(reason, "the group has been gone for an hour");
     }

@@ -46,7 +46,7 @@ pub struct InhibitRule {
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     /// The name of the alert by its subject, for each of the [`RULES`].
-    firing: [BTreeMap<AlertSubject, Arc<str>>; RULES.len()],
+    firing: [BTreeMap<AlertSubject, Arc<String>>; RULES.len()],
 }
 
 impl Sources {
@@ -54,8 +54,8 @@ impl Sources {
     pub(super) fn add(&mut self, rule: &Rule, alerts: &[TrackedAlert]) {
         for (inhibit, subjects) in RULES.iter().zip(&mut self.firing) {
             if has(rule, inhibit.source) {
-                let name: Arc<str> = rule.name.as_str().into();
-                let firing = alerts.iter().filter(|alert| alert.state.phase == Phase::Firing);
+                let name = Arc::new(rule.name.clone());
+                let firing = alerts.iter().filter(|alert| alert.phase == Phase::Firing);
                 subjects.extend(firing.map(|alert| (alert.subject.clone(), Arc::clone(&name))));
             }
         }
@@ -74,12 +74,12 @@ impl Sources {
 }
 
 /// The alerts that inhibit those of one rule.
-pub(super) struct Inhibitors<'s>(Vec<&'s BTreeMap<AlertSubject, Arc<str>>>);
+pub(super) struct Inhibitors<'s>(Vec<&'s BTreeMap<AlertSubject, Arc<String>>>);
 
 impl Inhibitors<'_> {
     /// Sets by which alert one of the rule's alerts is inhibited, if it fires.
     pub(super) fn apply(&self, alert: &mut TrackedAlert) -> InhibitionChange {
-        match alert.state.phase {
+        match alert.phase {
             Phase::Pending => alert.inhibited_by = None,
             Phase::Resolved => {}
             Phase::Firing => {

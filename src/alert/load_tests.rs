@@ -73,8 +73,12 @@ fn report_with(lag: u64, lost: u64) -> Report {
 }
 
 fn evaluator() -> Evaluator {
-    let settings =
-        EvaluatorSettings { hold: Duration::from_secs(3600), external_labels: [].into(), interval: INTERVAL };
+    let settings = EvaluatorSettings {
+        hold: Duration::from_secs(3600),
+        external_labels: [].into(),
+        interval: INTERVAL,
+        has_notifiers: true,
+    };
     let target = TargetLabels { name: "t".to_owned(), db: "db0".to_owned(), configured: [].into() };
     Evaluator::new(&rules(), target, settings)
 }
@@ -105,7 +109,7 @@ fn a_day_of_evaluations_takes_seconds_and_leaves_no_alerts() {
                 0..3 => (PollReading::Failed, TargetUp::No),
                 _ => (PollReading::Complete(found), TargetUp::Yes),
             };
-            for notification in evaluator.step(found, up, now) {
+            for notification in evaluator.step(found, up, now).notifications {
                 match notification.alert.status {
                     crate::alert::notification::AlertStatus::Firing => fired += 1,
                     crate::alert::notification::AlertStatus::Resolved => resolved += 1,

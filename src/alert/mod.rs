@@ -29,6 +29,7 @@
 
 pub mod active;
 pub mod capabilities;
+pub mod changes;
 pub mod condition;
 pub mod evaluator;
 pub mod expression;

@@ -386,6 +386,7 @@ mod tests {
             hold: Duration::from_secs(3600),
             external_labels: BTreeMap::new(),
             interval: Duration::from_secs(60),
+            has_notifiers: true,
         };
         let target = TargetLabels { name: "t".to_owned(), db: "db0".to_owned(), ..TargetLabels::default() };
         let mut evaluator = Evaluator::new(&rules(None, &default_dead_letters()), target, settings);
@@ -394,7 +395,9 @@ mod tests {
             let values = readings[minute.min(readings.len() - 1)].clone();
             let found = report(vec![stream("orders", vec![group("mail", values)])]);
             let now = Duration::from_secs(1_700_000_000 + 60 * minute as u64);
-            for notification in evaluator.step(PollReading::Complete(&found), TargetUp::Yes, now) {
+            for notification in
+                evaluator.step(PollReading::Complete(&found), TargetUp::Yes, now).notifications
+            {
                 let alert = &notification.alert;
                 if notification.reason == SendReason::Changed && alert.status == AlertStatus::Firing {
                     let name = &alert.labels["alertname"];

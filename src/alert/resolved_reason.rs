@@ -37,13 +37,11 @@ const NOT_KNOWN: &str = "its values have not been known for";
 const REMOVED: &str = "entries were removed before they were read";
 const WAS_REMOVED: &str = "entry was removed before it was read";
 
-/// The values of a group with which an expression last held.
+/// The values of a group with which an expression last held, as a part of those of its stream.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct HeldValues {
     /// Shares its values with the report.
     stream: ReportedStream,
-    /// The index of the group in it.
-    group: u32,
     /// Time of the evaluation, since the Unix epoch.
     at: Micros,
 }
@@ -69,8 +67,8 @@ impl HeldValues {
         if let Some(fold) = group.fold() {
             return Self::of(&fold.worst, fold.worst.group(&group.name)?, at);
         }
-        let group = stream.groups.binary_search_by(|other| other.name.cmp(&group.name)).ok()?;
-        Some(Self { stream: stream.clone(), group: u32::try_from(group).ok()?, at: at.into() })
+        group.values.as_ref()?;
+        Some(Self { stream: stream.clone(), at: at.into() })
     }
 
     /// Returns the key of the stream, if the alert is about its family.
@@ -78,8 +76,8 @@ impl HeldValues {
         self.stream.family.as_ref().map(|_| &self.stream.key)
     }
 
-    fn values(&self) -> Option<GroupView<'_>> {
-        self.stream.view(self.stream.groups.get(usize::try_from(self.group).ok()?)?)
+    fn values(&self, group: &Name) -> Option<GroupView<'_>> {
+        self.stream.view(self.stream.group(group)?)
     }
 
     pub(super) fn shift_times(&mut self, shift: ClockShift) {
@@ -87,8 +85,8 @@ impl HeldValues {
     }
 
     /// Returns the diagnosis of the group as far as the expression is about it.
-    pub(super) fn diagnosis(&self, expression: &Expression) -> Option<Diagnosis> {
-        let (values, at) = (self.values()?, self.at.get());
+    pub(super) fn diagnosis(&self, group: &Name, expression: &Expression) -> Option<Diagnosis> {
+        let (values, at) = (self.values(group)?, self.at.get());
         match Topic::of(expression) {
             Topic::Losses => Some(diagnosis::of_status(Status::Losing, values, at)),
             Topic::Pending => diagnosis::of_pending(values, at),
@@ -155,7 +153,7 @@ pub(super) fn reason(
             // The group that was the worst may not be the one that made the alert resolve.
             Some(_) if group.fold().is_some() => return now_is(first, value),
             Some(values) => {
-                let change = GroupChange { held, values, stream: stream.values.as_ref() };
+                let change = GroupChange { held, name: &group.name, values, stream: stream.values.as_ref() };
                 return change.reason(expression).unwrap_or_else(|| now_is(first, value));
             }
         },
@@ -209,6 +207,7 @@ impl Topic {
 /// A group when the expression last held, and now.
 struct GroupChange<'c> {
     held: Option<&'c HeldValues>,
+    name: &'c Name,
     values: &'c GroupValues,
     /// The stream now.
     stream: Option<&'c StreamValues>,
@@ -240,7 +239,7 @@ impl GroupChange<'_> {
             return Some("no entry was lost for 5 minutes".to_owned());
         }
         let held = self.held?;
-        let before = held.values()?;
+        let before = held.values(self.name)?;
         if let Some(replaced) = self.of_replacement(&before) {
             return Some(replaced.to_owned());
         }
@@ -398,7 +397,7 @@ mod tests {
             let group = group("g", values.clone());
             let stream = stream("s", vec![group.clone()]);
             let held = HeldValues::of(&stream.into(), &group, Duration::from_secs(1_700_000_000)).unwrap();
-            let diagnosis = held.diagnosis(&Expression::parse(expression).unwrap());
+            let diagnosis = held.diagnosis(&group.name, &Expression::parse(expression).unwrap());
             diagnosis.map(|diagnosis| diagnosis.sentence.split([':', ';']).next().unwrap().to_owned())
         };
         for (expression, expected) in [

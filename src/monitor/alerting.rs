@@ -1,7 +1,6 @@
 //! Evaluates a target's alerts after each poll, as of the time when the poll was due, so that every report is evaluated
 //! and no receiver is waited for.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +8,10 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::alert::active::Active;
-use crate::alert::evaluator::{Evaluator, PollReading, TargetUp};
-use crate::alert::notification::{Alert, AlertStatus, Notification, SendReason};
+use crate::alert::changes::{AlertChanges, RuleChanges};
+use crate::alert::evaluator::{Evaluated, Evaluator, PollReading, TargetUp};
+use crate::alert::notification::Notification;
 use crate::exposition::alerts::AlertSeries;
-use crate::format::unicode::shortened;
 use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::name::Name;
 use redis_stream_core::wall_clock::WallClock;
@@ -75,8 +74,7 @@ impl Alerting {
     pub(super) fn step(&mut self, reading: PollReading<'_>, up: TargetUp, due: Instant) -> ShownAlerts {
         self.synchronize();
         let tick = self.wall_clock.at(due.into_std());
-        let notifications = self.evaluator.step(reading, up, tick);
-        send(&self.sink, &notifications);
+        send(&self.sink, &self.evaluator.step(reading, up, tick));
         ShownAlerts::of(&self.evaluator)
     }
 
@@ -90,98 +88,22 @@ impl Alerting {
     }
 }
 
-fn send(sink: &AlertSink, notifications: &[Notification]) {
-    log_changes(notifications);
+fn send(sink: &AlertSink, Evaluated { notifications, changes }: &Evaluated) {
+    log_changes(changes);
     if !notifications.is_empty() {
         sink(notifications);
     }
 }
 
-/// Subjects that one log line names.
-const NAMED: usize = 5;
-/// Characters of a name in a log line.
-const NAME_CHARS: usize = 60;
-
-/// The alerts of a rule that changed.
-#[derive(Default)]
-struct Changes<'n> {
-    firing: Vec<&'n Alert>,
-    resolved: Vec<&'n Alert>,
-}
-
-/// Logs one line for each rule whose alerts changed, as thousands of groups may begin to fire at once.
-fn log_changes(notifications: &[Notification]) {
-    let mut changes = BTreeMap::<_, Changes<'_>>::new();
-    for notification in notifications.iter().filter(|notification| notification.reason == SendReason::Changed)
-    {
-        let alert = &*notification.alert;
-        let label = |name: &str| alert.labels.get(name).map_or("", String::as_str);
-        let changes = changes.entry((label("alertname"), label("target"))).or_default();
-        match alert.status {
-            AlertStatus::Firing => changes.firing.push(alert),
-            AlertStatus::Resolved => changes.resolved.push(alert),
-        }
-    }
-    for ((alert, target_name), Changes { firing, resolved }) in changes {
-        let about = subjects(if firing.is_empty() { &resolved } else { &firing });
-        let (firing, resolved) = (firing.len(), resolved.len());
+/// Logs one line for each rule whose alerts changed.
+fn log_changes(changes: &AlertChanges) {
+    for ((alert, target_name), RuleChanges { firing, resolved }) in changes {
+        let about = if firing.count() == 0 { resolved.subjects() } else { firing.subjects() };
+        let (firing, resolved) = (firing.count(), resolved.count());
         if firing > 0 {
             warn!(target_name, alert, firing, resolved, about, "alerts began to fire");
         } else {
             info!(target_name, alert, resolved, about, "alerts resolved");
         }
-    }
-}
-
-/// Names the groups or streams of alerts, those with the largest values first: `orders/mail, orders/audit and 3 more`.
-fn subjects(alerts: &[&Alert]) -> String {
-    let mut sorted = alerts.to_vec();
-    sorted
-        .sort_by(|one, other| other.value.total_cmp(&one.value).then_with(|| one.labels.cmp(&other.labels)));
-    let names = sorted.iter().take(NAMED).map(|alert| {
-        let labels = ["stream", "group"].into_iter().filter_map(|name| alert.labels.get(name));
-        let labels: Vec<_> = labels.map(|name| shortened(name, NAME_CHARS)).collect();
-        if labels.is_empty() { "the target".to_owned() } else { labels.join("/") }
-    });
-    let names = names.collect::<Vec<_>>().join(", ");
-    match sorted.len().saturating_sub(NAMED) {
-        0 => names,
-        more => format!("{names} and {more} more"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    fn alert(stream: &str, group: &str, value: f64) -> Alert {
-        let labels =
-            [("stream", stream), ("group", group)].into_iter().filter(|(_, value)| !value.is_empty());
-        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Alert {
-            labels: Arc::new(labels.collect()),
-            annotations: BTreeMap::new(),
-            value,
-            starts_at: Duration::ZERO,
-            ends_at: Duration::ZERO,
-            status: AlertStatus::Firing,
-            inhibited_by: None,
-            notifiers: Arc::new([]),
-        }
-    }
-
-    #[test]
-    fn a_log_line_names_the_worst_groups_and_counts_the_others() {
-        let shown = |alerts: &[Alert]| subjects(&alerts.iter().collect::<Vec<_>>());
-        let some = [alert("orders", "mail", 3.0), alert("orders", "search", 6_142.0), alert("", "", 1.0)];
-        assert_eq!(shown(&some), "orders/search, orders/mail, the target");
-        let many: Vec<_> = (0..4_000).map(|n| alert("cache", &format!("pod-{n:04}"), 1.0)).collect();
-        let expected =
-            "cache/pod-0000, cache/pod-0001, cache/pod-0002, cache/pod-0003, cache/pod-0004 and 3995 more";
-        assert_eq!(shown(&many), expected);
-        let long = shown(&[alert(&"ä".repeat(10_000), "g", 1.0)]);
-        assert_eq!(long, format!("{}…/g", "ä".repeat(NAME_CHARS)));
     }
 }

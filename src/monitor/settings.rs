@@ -40,6 +40,7 @@ impl TargetSettings {
             hold: Duration::ZERO,
             external_labels: BTreeMap::new(),
             interval: poll.interval,
+            has_notifiers: false,
         };
         Self {
             labels: Arc::new(alert_labels(&target)),

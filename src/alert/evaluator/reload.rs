@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::active::{AlertSubject, TrackedAlert};
-use crate::alert::evaluator::{Evaluator, EvaluatorSettings, RuleState, alert};
+use crate::alert::active::AlertSubject;
+use crate::alert::evaluator::rule_alerts::{HeldAlert, RuleAlerts};
+use crate::alert::evaluator::{Evaluated, Evaluator, EvaluatorSettings, RuleState};
 use crate::alert::fact;
-use crate::alert::notification::Notification;
 use crate::alert::resolved_reason::{RULE_REMOVED, TARGET_REMOVED};
 use crate::alert::rule::TargetLabels;
 use crate::alert::state::{Evaluation, InhibitionChange, Phase, Times, step};
@@ -29,7 +29,7 @@ enum Moved {
     /// A rule took it, or has an alert with the same labels already.
     Kept,
     /// No rule matches it.
-    Orphaned(TrackedAlert),
+    Orphaned(HeldAlert),
 }
 
 impl Evaluator {
@@ -40,31 +40,33 @@ impl Evaluator {
         for mut removed in before.removed {
             // An alert that has a rule again must not be sent as resolved.
             let (rule, target) = (Arc::clone(&removed.rule_state.rule), Arc::clone(&removed.target));
-            removed.rule_state.entries_mut().retain(|entry| {
+            removed.rule_state.alerts.retain(|entry| {
                 let labels = rule.labels(&entry.subject.labels(&target));
                 self.matching_rules(&rule.name, &entry.subject, &labels).next().is_none()
             });
             self.removed.push(removed);
         }
-        for RuleState { rule, entries, .. } in before.rules {
-            let orphaned = Arc::unwrap_or_clone(entries).into_iter().filter_map(|entry| {
-                let labels = rule.labels(&entry.subject.labels(&before.target));
-                match self.move_alert(&rule.name, entry, &labels) {
+        for RuleState { rule, alerts, .. } in before.rules {
+            let orphaned = alerts.into_alerts().filter_map(|held_alert| {
+                let labels = rule.labels(&held_alert.0.subject.labels(&before.target));
+                match self.move_alert(&rule.name, held_alert, &labels) {
                     Moved::Kept => None,
-                    Moved::Orphaned(entry) => Some(entry).filter(|entry| entry.state.phase != Phase::Pending),
+                    Moved::Orphaned(orphaned) => {
+                        Some(orphaned).filter(|(alert, _)| alert.phase != Phase::Pending)
+                    }
                 }
             });
-            let entries = Arc::new(orphaned.collect());
-            let mut rule_state = RuleState { entries, rule, times: Times::default() };
+            let alerts = RuleAlerts::of(orphaned);
+            let mut rule_state = RuleState { alerts, rule, times: Times::default() };
             rule_state.resolve(RULE_REMOVED, now);
             let (target, settings) = (Arc::clone(&before.target), before.settings.clone());
             self.removed.push(RemovedRule { rule_state, target, settings });
         }
-        self.removed.retain(|removed| !removed.rule_state.entries.is_empty());
+        self.removed.retain(|removed| !removed.rule_state.alerts.is_empty());
     }
 
-    /// Resolves all alerts and returns the notifications to send.
-    pub fn resolve_all(self, now: Duration) -> Vec<Notification> {
+    /// Resolves all alerts.
+    pub fn resolve_all(self, now: Duration) -> Evaluated {
         let mut without_rules = Self::new(&[], (*self.target).clone(), self.settings.clone());
         let mut all = self;
         all.rules.iter_mut().for_each(|rule_state| rule_state.resolve(TARGET_REMOVED, now));
@@ -72,35 +74,31 @@ impl Evaluator {
         without_rules.notify_removed(now)
     }
 
-    /// Returns the notifications to send now for alerts of removed rules.
-    pub fn notify_removed(&mut self, now: Duration) -> Vec<Notification> {
-        let mut notifications = Vec::new();
+    /// Returns what is to be sent now of the alerts of removed rules.
+    pub fn notify_removed(&mut self, now: Duration) -> Evaluated {
+        let mut evaluated = Evaluated::default();
         for RemovedRule { rule_state, target, settings } in &mut self.removed {
             rule_state.resolve(RULE_REMOVED, now);
-            let RuleState { rule, entries, .. } = rule_state;
-            for entry in Arc::make_mut(entries) {
-                if let Some(reason) = entry.state.needs_sending(now, InhibitionChange::Unchanged) {
-                    let alert = alert(rule, entry, target, settings, now);
-                    notifications.push(Notification { alert: Arc::new(alert), reason });
-                }
-            }
+            let has_notifiers = self.settings.has_notifiers;
+            let settings = EvaluatorSettings { has_notifiers, ..settings.clone() };
+            evaluated.add(rule_state, &|_| InhibitionChange::Unchanged, target, &settings, now);
         }
-        self.removed.retain(|removed| !removed.rule_state.entries.is_empty());
-        notifications
+        self.removed.retain(|removed| !removed.rule_state.alerts.is_empty());
+        evaluated
     }
 
     /// Adds an alert to the first matching rule that does not have an alert for its subject yet.
-    fn move_alert(&mut self, name: &str, entry: TrackedAlert, labels: &BTreeMap<String, String>) -> Moved {
-        let (mut entry, mut has_match) = (entry, false);
-        let subject = entry.subject.clone();
+    fn move_alert(&mut self, name: &str, alert: HeldAlert, labels: &BTreeMap<String, String>) -> Moved {
+        let (mut alert, mut has_match) = (alert, false);
+        let subject = alert.0.subject.clone();
         for rule_state in self.matching_rules(name, &subject, labels) {
             has_match = true;
-            match rule_state.insert(entry) {
+            match rule_state.alerts.insert(alert) {
                 None => return Moved::Kept,
-                Some(rejected) => entry = rejected,
+                Some(rejected) => alert = rejected,
             }
         }
-        if has_match { Moved::Kept } else { Moved::Orphaned(entry) }
+        if has_match { Moved::Kept } else { Moved::Orphaned(alert) }
     }
 
     /// Returns the rules with this name that give the subject these labels.
@@ -136,29 +134,18 @@ impl RuleState {
             && matches(&subject.group, &|name| selector.group.matches(name))
     }
 
-    /// Inserts an alert in order; returns it if there is one for its subject already.
-    pub(super) fn insert(&mut self, entry: TrackedAlert) -> Option<TrackedAlert> {
-        match self.entries.binary_search_by(|other| other.subject.cmp(&entry.subject)) {
-            Ok(_) => Some(entry),
-            Err(at) => {
-                self.entries_mut().insert(at, entry);
-                None
-            }
-        }
-    }
-
     /// Resolves all alerts for a reason, and drops those that have been resolved for long enough.
     fn resolve(&mut self, reason: &str, now: Duration) {
-        let entries = Arc::unwrap_or_clone(std::mem::take(&mut self.entries)).into_iter();
-        let resolved = entries.filter_map(|alert| {
-            let state = step(Some(alert.state), Evaluation::Clear, &Times::default(), now)?;
-            let resolved_reason = match alert.state.phase {
-                Phase::Resolved => alert.resolved_reason.clone(),
-                Phase::Pending | Phase::Firing => Some(reason.into()),
-            };
-            Some(TrackedAlert { state, resolved_reason, ..alert })
+        let alerts = std::mem::take(&mut self.alerts).into_alerts();
+        let resolved = alerts.filter_map(|(mut alert, _)| {
+            let state = step(Some(alert.state()), Evaluation::Clear, &Times::default(), now)?;
+            if alert.phase != Phase::Resolved {
+                alert.set_resolved_reason(reason);
+            }
+            alert.set_state(state);
+            Some((alert, None))
         });
-        self.entries = Arc::new(resolved.collect());
+        self.alerts = RuleAlerts::of(resolved);
     }
 }
 
@@ -166,7 +153,7 @@ impl RuleState {
 mod tests {
     use super::*;
     use crate::alert::evaluator::{PollReading, TargetUp};
-    use crate::alert::notification::AlertStatus;
+    use crate::alert::notification::{AlertStatus, Notification};
     use crate::alert::rule::{Rule, Selector, test_rule};
     use crate::alert::template::Template;
     use crate::alert::test_support::{group, lagging, report, stream};
@@ -186,6 +173,7 @@ mod tests {
             hold: Duration::from_secs(3600),
             external_labels: [("dc".to_owned(), dc.to_owned())].into(),
             interval: Duration::from_secs(10),
+            has_notifiers: true,
         };
         Evaluator::new(&rules, target, settings)
     }
@@ -211,7 +199,7 @@ mod tests {
     }
 
     fn step_at(evaluator: &mut Evaluator, seconds: u64) -> Vec<String> {
-        lines(&evaluator.step(PollReading::Complete(&lags()), TargetUp::Yes, at(seconds)))
+        lines(&evaluator.step(PollReading::Complete(&lags()), TargetUp::Yes, at(seconds)).notifications)
     }
 
     #[test]
@@ -296,7 +284,7 @@ mod tests {
         pending.pending_for = Duration::from_secs(60);
         let mut evaluator = evaluator(&[test_rule("Behind", "lag > 5"), pending], "eu");
         step_at(&mut evaluator, 0);
-        let notifications = evaluator.resolve_all(at(5));
+        let notifications = evaluator.resolve_all(at(5)).notifications;
         assert_eq!(lines(&notifications), ["Resolved Behind a - eu", "Resolved Behind b - eu"]);
         assert!(notifications.iter().all(|notification| notification.alert.ends_at == at(5)));
         assert_eq!(notifications[0].alert.status, AlertStatus::Resolved);

@@ -268,6 +268,7 @@ mod tests {
             hold: Duration::from_secs(3_600),
             external_labels: [].into(),
             interval: INTERVAL,
+            has_notifiers: false,
         };
         let mut evaluator = Evaluator::new(&recommended::rules(None, &[]), TargetLabels::default(), settings);
         let (sender, state) = watch::channel(TargetState::default());

@@ -167,6 +167,7 @@ pub(super) fn target_settings(config: &Config) -> impl Iterator<Item = TargetSet
             hold: alerts.hold,
             external_labels: alerts.external_labels.clone(),
             interval: poll.interval,
+            has_notifiers: !alerts.notifiers.is_empty(),
         },
         links: config.web.links.clone().into(),
     })

@@ -148,6 +148,7 @@ mod tests {
             hold: Duration::ZERO,
             external_labels: BTreeMap::new(),
             interval: Duration::from_secs(60),
+            has_notifiers: true,
         };
         let mut evaluator = Evaluator::new(rules, labels.clone(), settings);
         let now = |minute: u64| Duration::from_secs(1_700_000_000 + minute * 60);

@@ -103,6 +103,7 @@ impl Watch {
             hold: Duration::from_secs(60),
             external_labels: BTreeMap::new(),
             interval: Duration::from_secs(10),
+            has_notifiers: true,
         };
         Self {
             streams: [None, None],
@@ -218,7 +219,7 @@ impl Watch {
         // 400 kept polls of an hour, and the newest one.
         assert!((0..groups).all(|place| self.history.of(place).len() <= 401));
         let (up, reading) = (TargetUp::Yes, PollReading::Complete(report));
-        for notification in self.evaluator.step(reading, up, now) {
+        for notification in self.evaluator.step(reading, up, now).notifications {
             let alert = &notification.alert;
             assert!(alert.labels.contains_key("alertname") && !alert.value.is_nan(), "{alert:?}");
         }
