@@ -21,7 +21,7 @@ use crate::poller::repeated::StreamReplies;
 use crate::poller::resp::Value;
 use crate::poller::selection::{self, Selection, SelectionInput};
 use crate::poller::slots::redirect;
-use crate::poller::streams::{ReplyBytes, StreamRegistry, TrackedStream};
+use crate::poller::streams::{NameList, ReplyBytes, StreamRegistry, TrackedStream};
 use crate::self_metrics::labels::{Command, Reason};
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::{now, unix_time};
@@ -111,7 +111,7 @@ impl ReadRequest<'_> {
                 is_time_refused |= matches!(time, Value::Error(_));
                 let time = node_time(time, &source.node.address, metrics)?;
                 let mut replies = source.without_asking(replies);
-                let (read_at, mut of_consumers) = (now(), Vec::new());
+                let (read_at, mut of_consumers) = (self.streams.time_of(now()), Vec::new());
                 for (&at, asked) in due[batch.clone()].iter().zip(&asked[number][batch]) {
                     let (groups, stream) =
                         (replies.next().unwrap_or_default(), replies.next().unwrap_or_default());
@@ -154,7 +154,7 @@ fn node_pipeline<'a>(source: &NodeReader<'a>, due: &[usize], tracked: &[TrackedS
 /// A stream, and its groups whose consumers are asked for in the same pipeline.
 struct Asked {
     key: Name,
-    groups: Arc<[Name]>,
+    groups: NameList,
     /// True if the stream was never read.
     is_unknown: bool,
 }
@@ -381,12 +381,12 @@ fn note_large_entries(tracked: &mut TrackedStream, entry_bytes: u64, budget: u64
 }
 
 /// Stores the selected groups. `last` is the list that was stored last, of any stream.
-fn note_groups(tracked: &mut TrackedStream, selection: &Selection, last: &mut Arc<[Name]>) {
+fn note_groups(tracked: &mut TrackedStream, selection: &Selection, last: &mut NameList) {
     tracked.left_out = selection.left_out;
     let names = || selection.groups.iter().map(|group| &group.name);
     if !tracked.groups.iter().eq(names()) {
         if !last.iter().eq(names()) {
-            *last = names().cloned().collect();
+            *last = Arc::new(names().cloned().collect());
         }
         tracked.groups = Arc::clone(last);
     }
@@ -411,7 +411,7 @@ fn note_groups_with_consumers(tracked: &mut TrackedStream, selection: &Selection
     tracked.groups_with_consumers = if tracked.groups.iter().eq(with_consumers()) {
         Arc::clone(&tracked.groups)
     } else {
-        with_consumers().cloned().collect()
+        Arc::new(with_consumers().cloned().collect())
     };
 }
 
