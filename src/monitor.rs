@@ -180,9 +180,9 @@ impl Monitor {
         let report = match outcome {
             Ok(polled) => {
                 self.failures = 0;
-                // Before the report, so that what a reader has seen outlasts a restart.
-                self.publisher.set_beyond_report(self.poller.remembered().collect());
-                match self.publisher.prepare(Arc::clone(&polled.report), polled.read_at).await {
+                let beyond_report = self.poller.remembered_beyond_report().collect();
+                let report = Arc::clone(&polled.report);
+                match self.publisher.prepare(report, beyond_report, polled.read_at).await {
                     Some(prepared) => NewReport::Read(prepared),
                     None => return,
                 }

@@ -55,16 +55,16 @@ impl ChangedAlerts {
 
     fn note(&mut self, value: f64, subject: &AlertSubject) {
         self.count += 1;
-        self.name(value, subject);
+        self.keep_if_large(value, subject);
     }
 
     fn merge(&mut self, other: &Self) {
         self.count += other.count;
-        other.largest.iter().for_each(|(value, subject)| self.name(*value, subject));
+        other.largest.iter().for_each(|(value, subject)| self.keep_if_large(*value, subject));
     }
 
     /// Keeps the subject if it is one of those with the largest values.
-    fn name(&mut self, value: f64, subject: &AlertSubject) {
+    fn keep_if_large(&mut self, value: f64, subject: &AlertSubject) {
         let comes_before = |(other_value, other): &(f64, AlertSubject)| {
             value.total_cmp(other_value).reverse().then_with(|| subject.cmp(other)).is_lt()
         };

@@ -194,8 +194,8 @@ impl Evaluator {
         let mut evaluated = Evaluated::default();
         for rule_state in &mut self.rules {
             let inhibitors = sources.of(&rule_state.rule);
-            let inhibited = |entry: &mut TrackedAlert| inhibitors.apply(entry);
-            evaluated.add(rule_state, &inhibited, &self.target, &self.settings, now);
+            let inhibit = |entry: &mut TrackedAlert| inhibitors.apply(entry);
+            evaluated.add(rule_state, &inhibit, &self.target, &self.settings, now);
         }
         evaluated.append(self.notify_removed(now));
         evaluated
@@ -305,11 +305,11 @@ impl TargetHistory {
 }
 
 impl Evaluated {
-    /// Adds the alerts of a rule that are to be sent now. `inhibited` notes if one is inhibited.
+    /// Adds the alerts of a rule that are to be sent now. `inhibit` notes whether an alert is inhibited.
     fn add(
         &mut self,
         rule_state: &mut RuleState,
-        inhibited: &dyn Fn(&mut TrackedAlert) -> InhibitionChange,
+        inhibit: &dyn Fn(&mut TrackedAlert) -> InhibitionChange,
         target: &TargetLabels,
         settings: &EvaluatorSettings,
         now: Duration,
@@ -317,14 +317,14 @@ impl Evaluated {
         let RuleState { rule, alerts, .. } = rule_state;
         let mut changes = RuleChanges::default();
         for (entry, held) in alerts.iter_mut() {
-            let inhibition = inhibited(entry);
+            let inhibition = inhibit(entry);
             let Some(reason) = entry.change_state(|state| state.needs_sending(now, inhibition)) else {
                 continue;
             };
             if reason == SendReason::Changed {
                 changes.note(entry);
             }
-            // Thousands of alerts with their texts are large, and nothing takes them.
+            // Thousands of alerts with their texts are large: none is made if none is sent.
             if settings.has_notifiers {
                 let alert = Arc::new(alert(rule, (entry, held.as_deref()), target, settings, now));
                 self.notifications.push(Notification { alert, reason });
@@ -573,6 +573,7 @@ mod tests {
     use crate::alert::test_support::{group, lagging, missing_group, report, stream, values};
     use redis_stream_core::glob::Glob;
     use redis_stream_core::id::StreamId;
+    use redis_stream_lag::family::FamilyFold;
     use redis_stream_lag::report::{
         Age, GroupValues, NewPosition, OldestPending, PendingCensus, PendingCensusReading, Recreation,
         SeldomGroupValues,
@@ -788,6 +789,26 @@ mod tests {
         assert_eq!(active_lines(&evaluator), ["Firing alertname=Down target=t team=x"]);
         evaluator.step(PollReading::Partial(&empty), TargetUp::Yes, at(20));
         assert_eq!(active_lines(&evaluator), [] as [String; 0]);
+    }
+
+    #[test]
+    fn an_alert_of_a_family_names_the_worst_stream_also_if_that_lacks_the_group() {
+        let member = |key: &str, group: GroupReport| StreamReport {
+            family: Some(Name::from("rooms")),
+            ..stream(key, vec![group])
+        };
+        for worst in [missing_group("g"), group("g", lagging(9))] {
+            let members = vec![member("room:1", group("g", lagging(7))), member("room:7", worst)];
+            let folded = FamilyFold::default().fold(&Arc::new(report(members)));
+            let mut evaluator = evaluator(&[test_rule("Behind", "lag > 5")]);
+            let notifications =
+                evaluator.step(PollReading::Complete(&folded), TargetUp::Yes, START).notifications;
+            let shown: Vec<_> = notifications
+                .iter()
+                .map(|one| (&*one.alert.labels["stream"], &*one.alert.annotations["worst_stream"]))
+                .collect();
+            assert_eq!(shown, [("rooms", "room:7")]);
+        }
     }
 
     #[test]

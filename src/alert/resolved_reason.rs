@@ -67,7 +67,7 @@ impl HeldValues {
         if let Some(fold) = group.fold() {
             return Self::of(&fold.worst, fold.worst.group(&group.name)?, at);
         }
-        group.values.as_ref()?;
+        stream.group(&group.name)?;
         Some(Self { stream: stream.clone(), at: at.into() })
     }
 

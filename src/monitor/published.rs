@@ -92,8 +92,10 @@ impl TargetState {
     }
 
     /// Returns the report that was published before.
-    fn note_report(&mut self, Prepared { published, events, last_read }: Prepared) -> Option<Published> {
+    fn note_report(&mut self, prepared: Prepared) -> Option<Published> {
+        let Prepared { published, beyond_report, events, last_read } = prepared;
         (self.history, self.events) = (Arc::clone(&published.last_history), events);
+        self.beyond_report = beyond_report;
         (self.restored, self.last_read) = (None, Some(last_read));
         self.published.replace(published)
     }
@@ -127,6 +129,8 @@ pub(super) enum NewReport {
 #[derive(Debug)]
 pub(super) struct Prepared {
     published: Published,
+    /// Groups of whose histories more is known than it shows.
+    beyond_report: Arc<[RememberedGroup]>,
     /// The events up to that report.
     events: Arc<EventLog>,
     /// When the poll ended, since the Unix epoch.
@@ -199,10 +203,6 @@ impl Publisher {
                 events.note_alerts(unix_time(), &before, &state.alerts.active, &is_stream);
             }
         });
-    }
-
-    pub(super) fn set_beyond_report(&self, groups: Arc<[RememberedGroup]>) {
-        self.state.send_modify(|state| state.beyond_report = groups);
     }
 
     /// Publishes the name, version and role of the server that is polled. What was known of one that is away stays.
@@ -321,7 +321,12 @@ impl Publisher {
     }
 
     /// Prepares a report of streams that were read at `read_at` or earlier. Returns `None` while the program ends.
-    pub(super) async fn prepare(&mut self, report: Arc<Report>, read_at: Instant) -> Option<Prepared> {
+    pub(super) async fn prepare(
+        &mut self,
+        report: Arc<Report>,
+        beyond_report: Arc<[RememberedGroup]>,
+        read_at: Instant,
+    ) -> Option<Prepared> {
         let before = self.state.borrow().clone();
         let (last_read, shown) = (unix_time(), Arc::clone(&report));
         let mut families = std::mem::take(&mut self.families);
@@ -347,7 +352,7 @@ impl Publisher {
         let overdue = stale + 2 * (interval + timeout);
         let (last, last_history) = (Arc::clone(&report), history);
         let published = Published { report, last, last_history, series, stale, overdue };
-        Some(Prepared { published, events, last_read })
+        Some(Prepared { published, beyond_report, events, last_read })
     }
 }
 

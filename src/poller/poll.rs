@@ -107,8 +107,8 @@ impl Poller {
     }
 
     /// Returns the groups of whose histories more is known than the last report shows.
-    pub fn remembered(&self) -> impl Iterator<Item = RememberedGroup> {
-        self.lag.remembered(now() - self.started)
+    pub fn remembered_beyond_report(&self) -> impl Iterator<Item = RememberedGroup> {
+        self.lag.remembered_beyond_report(now() - self.started)
     }
 
     /// Adds what was known of groups before a restart.

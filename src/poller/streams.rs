@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use tokio::time::Instant;
 use tracing::warn;
@@ -26,6 +26,12 @@ const MANY_GROUPS: u64 = 1_000;
 
 /// Names behind a single pointer, which streams with the same groups share.
 pub(super) type NameList = Arc<Box<[Name]>>;
+
+/// Returns the list without names, which all share.
+fn no_names() -> NameList {
+    static NO_NAMES: LazyLock<NameList> = LazyLock::new(NameList::default);
+    Arc::clone(&NO_NAMES)
+}
 
 /// A stream that is polled.
 #[derive(Clone, Debug)]
@@ -86,8 +92,8 @@ impl TrackedStream {
             problem: None,
             has_groups: None,
             group_count: 0,
-            groups: Arc::default(),
-            groups_with_consumers: Arc::default(),
+            groups: no_names(),
+            groups_with_consumers: no_names(),
             missing_groups: 0,
             left_out: LeftOut::default(),
             was_left_out: (false, false),
@@ -197,7 +203,7 @@ impl StreamRegistry {
             tracked: Vec::new(),
             rules: target.streams.clone(),
             origin: now(),
-            last_groups: Arc::default(),
+            last_groups: no_names(),
             shard,
             limit: target.limits.streams,
             not_found: HashSet::new(),
@@ -228,7 +234,7 @@ impl StreamRegistry {
             let Some(rule) = selection::rule_for(&next.rules, known.key.as_bytes()) else { continue };
             // The new configuration may or may not report consumers.
             let family = selection::family_of(&next.rules, rule, &known.key);
-            let known = TrackedStream { rule, family, groups_with_consumers: Arc::default(), ..known };
+            let known = TrackedStream { rule, family, groups_with_consumers: no_names(), ..known };
             match next.position(&known.key) {
                 Ok(at) => next.tracked[at] = TrackedStream { named: true, ..known },
                 Err(at) if next.is_ours(&known.key) && next.places() > 0 => {

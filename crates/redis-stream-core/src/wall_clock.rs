@@ -61,18 +61,36 @@ impl WallClock {
         Some(ClockShift::between(expected, self.unix_time))
     }
 
-    /// Returns the time at an instant, since the Unix epoch.
+    /// Returns the time at an instant, since the Unix epoch, in whole microseconds.
     #[must_use]
     pub fn at(&self, instant: Instant) -> Duration {
         let before = self.instant.saturating_duration_since(instant);
-        self.unix_time.saturating_sub(before) + instant.saturating_duration_since(self.instant)
+        whole_micros(self.unix_time.saturating_sub(before) + instant.saturating_duration_since(self.instant))
     }
+}
+
+/// Returns a time without parts of microseconds: alerts are kept with times of that precision, and are compared with the
+/// present time.
+#[must_use]
+pub fn whole_micros(time: Duration) -> Duration {
+    Duration::new(time.as_secs(), time.subsec_micros() * 1_000)
 }
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "any instant will do")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_in_whole_microseconds() {
+        let now = Instant::now();
+        let clock = WallClock::new(now, Duration::new(1_700_000_000, 1_999));
+        for (later, micros) in [(0, 0), (1, 0), (999, 0), (1_001, 1), (9_999_999, 9_999)] {
+            let at = clock.at(now + Duration::from_nanos(later));
+            assert_eq!(at, Duration::new(1_700_000_000, micros * 1_000), "{later}");
+        }
+        assert_eq!(whole_micros(Duration::MAX).subsec_nanos(), 999_999_000);
+    }
 
     #[test]
     fn times_are_as_far_apart_as_their_instants_unless_the_clock_is_set() {

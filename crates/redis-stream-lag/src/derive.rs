@@ -56,7 +56,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
             ReadOutcome::Refused => {
                 reports.push(unread(reading).into());
                 state.streams.remove(&reading.key);
-                state.notable.set(&reading.key, Notable::BeyondReport, false);
+                state.notable.forget(&reading.key);
             }
             ReadOutcome::Missing | ReadOutcome::WrongType => {
                 reports.push(unread(reading).into());

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use redis_stream_core::name::Name;
 
-/// Keys of streams, each for what is looked for.
+/// The keys of these streams, by reason.
 #[derive(Debug, Default)]
 pub(super) struct NotableStreams {
     /// More is to be remembered of their groups than the last report shows.
@@ -21,13 +21,13 @@ pub(super) enum Notable {
 }
 
 impl NotableStreams {
-    /// Notes if a stream is looked for.
-    pub(super) fn set(&mut self, key: &Name, notable: Notable, is_one: bool) {
+    /// Notes whether a stream is looked for.
+    pub(super) fn set(&mut self, key: &Name, notable: Notable, is_notable: bool) {
         let keys = match notable {
             Notable::BeyondReport => &mut self.beyond_report,
             Notable::InDanger => &mut self.in_danger,
         };
-        if is_one {
+        if is_notable {
             keys.insert(key.clone());
         } else if !keys.is_empty() {
             keys.remove(key);
@@ -39,6 +39,13 @@ impl NotableStreams {
         match notable {
             Notable::BeyondReport => self.beyond_report.iter(),
             Notable::InDanger => self.in_danger.iter(),
+        }
+    }
+
+    /// Forgets a stream of which there is no state any more.
+    pub(super) fn forget(&mut self, key: &Name) {
+        for notable in [Notable::BeyondReport, Notable::InDanger] {
+            self.set(key, notable, false);
         }
     }
 

@@ -212,7 +212,7 @@ impl QuestionPlan {
         if self.is_full() {
             return;
         }
-        // A page takes one of the budget or more.
+        // Each page takes at least one entry of the budget.
         let mut turns = Smallest::new(poll.census_left as usize);
         while let Some(at) = poll.worklists.census.next(poll.streams.len()) {
             let stream = &mut poll.streams[at];
@@ -383,7 +383,7 @@ impl QuestionPlan {
         let period = poll.budget.audit_period;
         let due =
             |stream: &StreamState<'_>| audit::oldest_due(&stream.cache.checkpoints, stream.info.time, period);
-        // An audit takes one entry of the budget or more.
+        // Each audit takes at least one entry of the budget.
         let mut all = Smallest::new(poll.budget.audit_entries as usize);
         for (at, stream) in poll.streams.iter().enumerate() {
             if let Some(due) = due(stream) {

@@ -2,7 +2,7 @@
 
 use std::collections::BinaryHeap;
 
-/// The smallest items, at most so many.
+/// Keeps at most a number of items, the smallest.
 #[derive(Debug)]
 pub(super) struct Smallest<T> {
     at_most: usize,

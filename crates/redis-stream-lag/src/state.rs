@@ -84,7 +84,7 @@ pub struct RememberedGroup {
 }
 
 impl RememberedGroup {
-    /// Returns all groups of which anything is known: those of which [more](LagState::remembered) is known than the last
+    /// Returns all groups of which anything is known: those of which [more](LagState::remembered_beyond_report) is known than the last
     /// report shows, and the others that it shows in a condition.
     pub fn all<'a>(beyond_report: &'a [Self], report: Option<&'a Report>) -> impl Iterator<Item = Self> + 'a {
         let known: HashSet<_> = beyond_report.iter().map(|known| (&known.stream, &known.group)).collect();
@@ -235,7 +235,7 @@ impl LagState {
 
     /// Returns the groups of whose histories more is known than the last report shows, with all that is known, at `now` by
     /// the caller's monotonic clock. [`RememberedGroup::all`] adds the others.
-    pub fn remembered(&self, now: Duration) -> impl Iterator<Item = RememberedGroup> {
+    pub fn remembered_beyond_report(&self, now: Duration) -> impl Iterator<Item = RememberedGroup> {
         let streams = self.notable.of(Notable::BeyondReport);
         let streams = streams.filter_map(|key| self.streams.get_key_value(key));
         self.remembered_of(streams, now)

@@ -154,7 +154,10 @@ impl StateSaver {
             let is_empty = || {
                 active.iter().all(|active| active.is_empty())
                     && log.values().all(Vec::is_empty)
-                    && self.targets.iter().all(|(_, state)| state.borrow().remembered().next().is_none())
+                    && self.targets.iter().all(|(_, state)| {
+                        let state = state.borrow().clone();
+                        state.remembered().next().is_none()
+                    })
             };
             let has_past = self.targets.iter().any(|(_, state)| state.borrow().published.is_some());
             if has_changed || (is_due && (has_past || !is_empty())) {

@@ -196,8 +196,10 @@ async fn keep_running(
         let alerting = Alerting::new(evaluator, Arc::clone(&sink));
         let target_metrics = metrics.with_labels(&settings.label_values());
         let before = state.borrow().clone();
+        let remembered: Vec<_> = before.remembered().collect();
+        drop(before);
         let running = Monitor::new(Arc::clone(&settings), target_metrics, Arc::clone(&state))
-            .with_remembered(before.remembered())
+            .with_remembered(remembered)
             .with_alerting(alerting)
             .run(changes.clone());
         // In a set of its own, so that the task ends with this future.

@@ -225,7 +225,7 @@ impl Watcher {
 
     /// Returns what is known of groups, to be kept over a restart.
     pub(crate) fn remembered(&self, now: Duration) -> Vec<RememberedGroup> {
-        let beyond_report: Vec<_> = self.state.remembered(now).collect();
+        let beyond_report: Vec<_> = self.state.remembered_beyond_report(now).collect();
         RememberedGroup::all(&beyond_report, self.report.as_ref()).collect()
     }
 
