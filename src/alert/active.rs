@@ -307,6 +307,7 @@ impl AlertSubject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redis_stream_core::wall_clock::whole_micros;
 
     #[test]
     fn an_alert_takes_72_bytes() {
@@ -330,14 +331,13 @@ mod tests {
                 last_sent_at: at(has(4), 6),
             };
             let mut alert = TrackedAlert::new(AlertSubject::default(), state);
-            let micros = |time: Duration| Duration::from_micros(u64::try_from(time.as_micros()).unwrap());
             let kept = AlertState {
-                active_at: micros(state.active_at),
-                fired_at: state.fired_at.map(micros),
-                resolved_at: state.resolved_at.map(micros),
-                kept_since: state.kept_since.map(micros),
-                unknown_since: state.unknown_since.map(micros),
-                last_sent_at: state.last_sent_at.map(micros),
+                active_at: whole_micros(state.active_at),
+                fired_at: state.fired_at.map(whole_micros),
+                resolved_at: state.resolved_at.map(whole_micros),
+                kept_since: state.kept_since.map(whole_micros),
+                unknown_since: state.unknown_since.map(whole_micros),
+                last_sent_at: state.last_sent_at.map(whole_micros),
                 ..state
             };
             assert_eq!(alert.state(), kept);

@@ -20,7 +20,7 @@ use redis_stream_lag::report::Status;
 
 /// The content of a column.
 #[derive(Clone, Copy)]
-enum ColumnContent {
+enum TerminalColumn {
     /// Of a folded line, that of its first group.
     Text(fn(&ListedGroup) -> String),
     /// Of a folded line, the family of its streams if they have one.
@@ -53,24 +53,24 @@ impl<'a> TableLine<'a> {
 }
 
 /// The status is always the first.
-const COLUMNS: [(Heading, ColumnContent); 14] = [
-    (name("STATUS", None, Cut::Never), ColumnContent::Text(|group| status(group).to_owned())),
+const COLUMNS: [(Heading, TerminalColumn); 14] = [
+    (name("STATUS", None, Cut::Never), TerminalColumn::Text(|group| status(group).to_owned())),
     (
         name(TARGET, Some(WHERE_WIDE + 2), Cut::Middle(8)),
-        ColumnContent::Text(|group| printable(&group.target).into_owned()),
+        TerminalColumn::Text(|group| printable(&group.target).into_owned()),
     ),
-    (name("STREAM", None, Cut::Middle(8)), ColumnContent::Stream),
-    (name("GROUP", None, Cut::Middle(8)), ColumnContent::Group),
-    (number("LAG", None), ColumnContent::Lag),
-    (number("TREND", Some(4)), ColumnContent::Trend),
-    (name(READINGS, Some(0), Cut::Never), ColumnContent::Readings),
-    (number("BEHIND", Some(WHERE_WIDE + 4)), ColumnContent::Value(&LAG_SECONDS)),
-    (number("PENDING", Some(WHERE_WIDE + 3)), ColumnContent::Value(&MESSAGES_PENDING)),
-    (number("OLDEST", Some(WHERE_WIDE)), ColumnContent::Value(&OLDEST_PENDING_AGE_SECONDS)),
-    (number("CONSUMERS", Some(WHERE_WIDE + 1)), ColumnContent::Value(&CONSUMERS)),
-    (number("DRAIN", Some(3)), ColumnContent::Drained),
-    (number("IN/S", Some(2)), ColumnContent::Value(&ADDED_PER_SECOND)),
-    (number("OUT/S", Some(1)), ColumnContent::Value(&DELIVERED_PER_SECOND)),
+    (name("STREAM", None, Cut::Middle(8)), TerminalColumn::Stream),
+    (name("GROUP", None, Cut::Middle(8)), TerminalColumn::Group),
+    (number("LAG", None), TerminalColumn::Lag),
+    (number("TREND", Some(4)), TerminalColumn::Trend),
+    (name(READINGS, Some(0), Cut::Never), TerminalColumn::Readings),
+    (number("BEHIND", Some(WHERE_WIDE + 4)), TerminalColumn::Value(&LAG_SECONDS)),
+    (number("PENDING", Some(WHERE_WIDE + 3)), TerminalColumn::Value(&MESSAGES_PENDING)),
+    (number("OLDEST", Some(WHERE_WIDE)), TerminalColumn::Value(&OLDEST_PENDING_AGE_SECONDS)),
+    (number("CONSUMERS", Some(WHERE_WIDE + 1)), TerminalColumn::Value(&CONSUMERS)),
+    (number("DRAIN", Some(3)), TerminalColumn::Drained),
+    (number("IN/S", Some(2)), TerminalColumn::Value(&ADDED_PER_SECOND)),
+    (number("OUT/S", Some(1)), TerminalColumn::Value(&DELIVERED_PER_SECOND)),
 ];
 const TARGET: &str = "TARGET";
 const READINGS: &str = "RECENT LAG";
@@ -83,7 +83,7 @@ const fn number(title: &'static str, expendable: Option<u8>) -> Heading {
     Heading { title, align: Align::Right, expendable, cut: Cut::Never }
 }
 
-impl ColumnContent {
+impl TerminalColumn {
     fn cell(self, line: &TableLine<'_>) -> String {
         let Some(first) = line.groups.first() else { return String::new() };
         let largest = || {
@@ -158,7 +158,7 @@ fn by(family: &Family, one: &ListedGroup, other: &ListedGroup) -> Ordering {
 
 /// Lays out a table of some groups of the listing. The target is shown if there are several.
 pub(crate) fn table(listing: &Listing, lines: &[TableLine<'_>], room: Option<usize>) -> TextTable {
-    let is_shown = |(heading, _): &(Heading, ColumnContent)| match heading.title {
+    let is_shown = |(heading, _): &(Heading, TerminalColumn)| match heading.title {
         TARGET => listing.targets.len() > 1,
         READINGS => lines.iter().any(|line| line.chart.is_some()),
         _ => true,

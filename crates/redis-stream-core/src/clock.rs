@@ -1,9 +1,10 @@
 //! The clocks. Only code at the edge reads them; everything else takes a time as a parameter, so that tests control it.
 
-use crate::wall_clock::whole_micros;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
+
+use crate::wall_clock::whole_micros;
 
 /// Returns the monotonic clock, for schedules and deadlines. Tests can pause it with Tokio's test utilities.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]

@@ -37,7 +37,9 @@ impl Evaluator {
     /// `now`, the time since the Unix epoch.
     pub fn copy_state(&mut self, before: Self, now: Duration) {
         self.history = before.history;
+        let has_notifiers = self.settings.has_notifiers;
         for mut removed in before.removed {
+            removed.settings.has_notifiers = has_notifiers;
             // An alert that has a rule again must not be sent as resolved.
             let (rule, target) = (Arc::clone(&removed.rule_state.rule), Arc::clone(&removed.target));
             removed.rule_state.alerts.retain(|entry| {
@@ -59,7 +61,8 @@ impl Evaluator {
             let alerts = RuleAlerts::of(orphaned);
             let mut rule_state = RuleState { alerts, rule, times: Times::default() };
             rule_state.resolve(RULE_REMOVED, now);
-            let (target, settings) = (Arc::clone(&before.target), before.settings.clone());
+            let target = Arc::clone(&before.target);
+            let settings = EvaluatorSettings { has_notifiers, ..before.settings.clone() };
             self.removed.push(RemovedRule { rule_state, target, settings });
         }
         self.removed.retain(|removed| !removed.rule_state.alerts.is_empty());
@@ -79,9 +82,7 @@ impl Evaluator {
         let mut evaluated = Evaluated::default();
         for RemovedRule { rule_state, target, settings } in &mut self.removed {
             rule_state.resolve(RULE_REMOVED, now);
-            let has_notifiers = self.settings.has_notifiers;
-            let settings = EvaluatorSettings { has_notifiers, ..settings.clone() };
-            evaluated.add(rule_state, &|_| InhibitionChange::Unchanged, target, &settings, now);
+            evaluated.add(rule_state, &|_| InhibitionChange::Unchanged, target, settings, now);
         }
         self.removed.retain(|removed| !removed.rule_state.alerts.is_empty());
         evaluated

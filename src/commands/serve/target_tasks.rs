@@ -195,9 +195,7 @@ async fn keep_running(
         });
         let alerting = Alerting::new(evaluator, Arc::clone(&sink));
         let target_metrics = metrics.with_labels(&settings.label_values());
-        let before = state.borrow().clone();
-        let remembered: Vec<_> = before.remembered().collect();
-        drop(before);
+        let remembered: Vec<_> = state.borrow().remembered().collect();
         let running = Monitor::new(Arc::clone(&settings), target_metrics, Arc::clone(&state))
             .with_remembered(remembered)
             .with_alerting(alerting)
