@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
@@ -36,19 +36,29 @@ const VERSION: u32 = 1;
 
 /// The content of the file. Times are since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SavedState {
+pub struct SavedState<A = Vec<ActiveAlert>, G = Vec<SavedGroup>, P = Vec<SavedPast>> {
     /// Time of writing.
     pub saved_at: Duration,
     /// Pending and firing alerts, without annotations.
-    pub alerts: Vec<ActiveAlert>,
+    pub alerts: A,
     /// The notification log by the name of the notifier.
     pub receivers: BTreeMap<String, Vec<LogEntry>>,
     /// Groups as their histories know them.
     #[serde(default)]
-    pub groups: Vec<SavedGroup>,
+    pub groups: G,
     /// History and events of each target.
     #[serde(default)]
-    pub pasts: Vec<SavedPast>,
+    pub pasts: P,
+}
+
+/// A list whose items are made one by one while it is written, by an iterator that the closure returns.
+#[derive(Clone, Copy, Debug)]
+pub struct LazyList<F>(pub F);
+
+impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for LazyList<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((self.0)())
+    }
 }
 
 /// A group as its history knows it. Names are texts, as in labels.
@@ -172,10 +182,10 @@ struct Header {
 }
 
 #[derive(Serialize)]
-struct Content<'a> {
+struct Content<'a, S> {
     version: u32,
     #[serde(flatten)]
-    state: &'a SavedState,
+    state: &'a S,
 }
 
 /// Reads the file; `None` if there is none.
@@ -222,7 +232,7 @@ pub fn check_writable(path: &Path) -> io::Result<()> {
 /// # Errors
 ///
 /// The file cannot be written or would be too large to be read again; its former content stays.
-pub fn save(path: &Path, state: &SavedState) -> io::Result<u64> {
+pub fn save(path: &Path, state: &impl Serialize) -> io::Result<u64> {
     let mut file = temporary_beside(path)?;
     let mut writer =
         LimitedWriter { inner: io::BufWriter::new(&mut file), left: FileKind::State.max_bytes() };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::alert::rule::{Rule, TargetLabels};
+use crate::alert::rule::{Rule, RuleLabels, TargetLabels};
 use crate::alert::state::{AlertState, Phase};
 use redis_stream_core::name::Name;
 use redis_stream_lag::compact::{Micros, MostlyDefault};
@@ -21,18 +21,24 @@ pub struct Active {
     pub(super) rules: Vec<(Arc<Rule>, Arc<Vec<TrackedAlert>>)>,
 }
 
-/// An alert of a rule. An incident may begin hundreds of thousands of them at once, so it is small.
+/// An alert of a rule. An incident may begin hundreds of thousands of them at once, so it is small while it is pending.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TrackedAlert {
     pub(super) subject: AlertSubject,
     pub(super) phase: Phase,
-    /// The parts of its [state](Self::state).
+    /// Parts of its [state](Self::state).
     value: f64,
     active_at: Micros,
+    details: MostlyDefault<AlertDetails>,
+}
+
+/// What a pending alert lacks.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct AlertDetails {
     fired_at: Option<Micros>,
     last_sent_at: Option<Micros>,
     /// Name of the alert that inhibits it while it fires, or did so until it resolved.
-    pub(super) inhibited_by: Option<Arc<String>>,
+    inhibited_by: Option<Arc<String>>,
     rare: MostlyDefault<RareAlert>,
 }
 
@@ -54,10 +60,7 @@ impl TrackedAlert {
             phase: state.phase,
             value: state.value,
             active_at: state.active_at.into(),
-            fired_at: None,
-            last_sent_at: None,
-            inhibited_by: None,
-            rare: MostlyDefault::default(),
+            details: MostlyDefault::default(),
         };
         alert.set_state(state);
         alert
@@ -65,19 +68,20 @@ impl TrackedAlert {
 
     /// Returns its state, with times in whole microseconds.
     pub(super) fn state(&self) -> AlertState {
+        let (fired_at, last_sent_at) =
+            self.details.get().map_or((None, None), |details| (details.fired_at, details.last_sent_at));
         let (resolved_at, kept_since, unknown_since) = self
-            .rare
-            .get()
+            .rare()
             .map_or((None, None, None), |rare| (rare.resolved_at, rare.kept_since, rare.unknown_since));
         AlertState {
             phase: self.phase,
             value: self.value,
             active_at: self.active_at.get(),
-            fired_at: self.fired_at.map(Micros::get),
+            fired_at: fired_at.map(Micros::get),
             resolved_at: resolved_at.map(Micros::get),
             kept_since: kept_since.map(Micros::get),
             unknown_since: unknown_since.map(Micros::get),
-            last_sent_at: self.last_sent_at.map(Micros::get),
+            last_sent_at: last_sent_at.map(Micros::get),
         }
     }
 
@@ -93,12 +97,30 @@ impl TrackedAlert {
             last_sent_at,
         } = state;
         (self.phase, self.value, self.active_at) = (phase, value, active_at.into());
-        (self.fired_at, self.last_sent_at) = (fired_at.map(Micros::from), last_sent_at.map(Micros::from));
-        self.rare.change(|rare| {
-            rare.resolved_at = resolved_at.map(Micros::from);
-            rare.kept_since = kept_since.map(Micros::from);
-            rare.unknown_since = unknown_since.map(Micros::from);
+        self.details.change(|details| {
+            details.fired_at = fired_at.map(Micros::from);
+            details.last_sent_at = last_sent_at.map(Micros::from);
+            details.rare.change(|rare| {
+                rare.resolved_at = resolved_at.map(Micros::from);
+                rare.kept_since = kept_since.map(Micros::from);
+                rare.unknown_since = unknown_since.map(Micros::from);
+            });
         });
+    }
+
+    /// Returns the name of the alert that inhibits it.
+    pub(super) fn inhibited_by(&self) -> Option<&Arc<String>> {
+        self.details.get()?.inhibited_by.as_ref()
+    }
+
+    /// Sets the name of the alert that inhibits it.
+    pub(super) fn set_inhibited_by(&mut self, inhibitor: Option<Arc<String>>) {
+        self.details.change(|details| details.inhibited_by = inhibitor);
+    }
+
+    fn shown(&self, labels: BTreeMap<String, String>, annotations: BTreeMap<String, String>) -> ActiveAlert {
+        let inhibited_by = self.inhibited_by().map(|name| (**name).clone());
+        ActiveAlert { labels, annotations, state: self.state(), inhibited_by }
     }
 
     /// Changes its state.
@@ -109,22 +131,30 @@ impl TrackedAlert {
         result
     }
 
+    fn rare(&self) -> Option<&RareAlert> {
+        self.details.get()?.rare.get()
+    }
+
+    fn change_rare(&mut self, change: impl FnOnce(&mut RareAlert)) {
+        self.details.change(|details| details.rare.change(change));
+    }
+
     /// Returns false if the configuration does not select the subject any more.
     pub(super) fn is_selected(&self) -> bool {
-        self.rare.get().is_none_or(|rare| !rare.is_deselected)
+        self.rare().is_none_or(|rare| !rare.is_deselected)
     }
 
     pub(super) fn set_selected(&mut self, is_selected: bool) {
-        self.rare.change(|rare| rare.is_deselected = !is_selected);
+        self.change_rare(|rare| rare.is_deselected = !is_selected);
     }
 
     /// Returns why it resolved; `None` unless it has.
     pub(super) fn resolved_reason(&self) -> Option<&str> {
-        self.rare.get()?.resolved_reason.as_deref()
+        self.rare()?.resolved_reason.as_deref()
     }
 
     pub(super) fn set_resolved_reason(&mut self, reason: &str) {
-        self.rare.change(|rare| rare.resolved_reason = Some(reason.into()));
+        self.change_rare(|rare| rare.resolved_reason = Some(reason.into()));
     }
 }
 
@@ -136,7 +166,7 @@ impl AlertSummary {
             stream: alert.subject.stream.clone(),
             group: alert.subject.group.clone(),
             count: 1,
-            inhibited: usize::from(alert.inhibited_by.is_some()),
+            inhibited: usize::from(alert.inhibited_by().is_some()),
             since: alert.state().since(),
         }
     }
@@ -156,11 +186,11 @@ impl AlertSummary {
 
 /// The subject of an alert. Subjects sort in the order of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct AlertSubject {
+pub struct AlertSubject {
     /// Key of the stream; `None` if the subject is the target.
-    pub(super) stream: Option<Name>,
+    pub stream: Option<Name>,
     /// Name of the group; `None` if the subject is a stream or the target.
-    pub(super) group: Option<Name>,
+    pub group: Option<Name>,
 }
 
 /// A pending or firing alert, without `alerts.external_labels`.
@@ -202,6 +232,35 @@ impl Active {
     /// Returns all pending and firing alerts.
     pub fn alerts(&self) -> impl Iterator<Item = ActiveAlert> + '_ {
         self.present().map(|(rule, entry)| self.shown(rule, entry))
+    }
+
+    /// Returns all pending and firing alerts without their annotations.
+    pub fn without_annotations(&self) -> impl Iterator<Item = ActiveAlert> + '_ {
+        self.by_rule().flat_map(|(rule, entries)| {
+            let prepared = RuleLabels::new(rule, &self.target);
+            entries.map(move |entry| {
+                let mut labels = BTreeMap::new();
+                prepared.for_each(&entry.subject, |name, value| {
+                    labels.insert(name.to_owned(), value.to_owned());
+                });
+                entry.shown(labels, BTreeMap::new())
+            })
+        })
+    }
+
+    /// Calls `take` for each pending and firing alert.
+    ///
+    /// # Errors
+    ///
+    /// Those of `take`.
+    pub fn try_for_each<E>(
+        &self,
+        mut take: impl FnMut(Phase, &RuleLabels<'_>, &AlertSubject) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.by_rule().try_for_each(|(rule, mut entries)| {
+            let labels = RuleLabels::new(rule, &self.target);
+            entries.try_for_each(|entry| take(entry.phase, &labels, &entry.subject))
+        })
     }
 
     /// Returns the alerts in one phase, pending or firing.
@@ -264,12 +323,7 @@ impl Active {
 
     fn shown(&self, rule: &Rule, entry: &TrackedAlert) -> ActiveAlert {
         let subject = entry.subject.labels(&self.target);
-        ActiveAlert {
-            labels: rule.labels(&subject),
-            annotations: rule.annotations(&subject, entry.value),
-            state: entry.state(),
-            inhibited_by: entry.inhibited_by.as_deref().cloned(),
-        }
+        entry.shown(rule.labels(&subject), rule.annotations(&subject, entry.value))
     }
 
     /// Returns true if both contain the same alerts in the same phases since the same times. Values and the times of
@@ -281,7 +335,7 @@ impl Active {
     fn standings(&self) -> impl Iterator<Item = (*const Rule, &AlertSubject, AlertState, bool)> {
         self.present().map(|(rule, entry)| {
             let state = AlertState { value: 0.0, last_sent_at: None, ..entry.state() };
-            (Arc::as_ptr(rule), &entry.subject, state, entry.inhibited_by.is_some())
+            (Arc::as_ptr(rule), &entry.subject, state, entry.inhibited_by().is_some())
         })
     }
 
@@ -291,9 +345,13 @@ impl Active {
     }
 
     fn present(&self) -> impl Iterator<Item = (&Arc<Rule>, &TrackedAlert)> {
-        let all =
-            self.rules.iter().flat_map(|(rule, entries)| entries.iter().map(move |entry| (rule, entry)));
-        all.filter(|(_, entry)| entry.phase != Phase::Resolved)
+        self.by_rule().flat_map(|(rule, entries)| entries.map(move |entry| (rule, entry)))
+    }
+
+    fn by_rule(&self) -> impl Iterator<Item = (&Arc<Rule>, impl Iterator<Item = &TrackedAlert>)> {
+        self.rules
+            .iter()
+            .map(|(rule, entries)| (rule, entries.iter().filter(|entry| entry.phase != Phase::Resolved)))
     }
 }
 
@@ -310,8 +368,8 @@ mod tests {
     use redis_stream_core::wall_clock::whole_micros;
 
     #[test]
-    fn an_alert_takes_72_bytes() {
-        assert!(size_of::<TrackedAlert>() <= 72, "{}", size_of::<TrackedAlert>());
+    fn an_alert_takes_48_bytes_and_32_more_once_it_fires() {
+        assert_eq!((size_of::<TrackedAlert>(), size_of::<AlertDetails>()), (48, 32));
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl Evaluator {
                 self.history.gone.restore(stream.clone(), group.clone(), state.active_at);
             }
             let mut alert = TrackedAlert::new(subject, state);
-            alert.inhibited_by = inhibited_by.map(Arc::new);
+            alert.set_inhibited_by(inhibited_by.map(Arc::new));
             resumed.push((number, alert));
         }
         // Of alerts with the same subject, the first is taken.
@@ -245,7 +245,7 @@ fn alert(
         starts_at: state.since(),
         ends_at: state.ends_at(now, settings.interval),
         status: if state.phase == Phase::Resolved { AlertStatus::Resolved } else { AlertStatus::Firing },
-        inhibited_by: entry.inhibited_by.as_deref().cloned(),
+        inhibited_by: entry.inhibited_by().map(|name| (**name).clone()),
         notifiers: Arc::clone(&rule.notifiers),
     }
 }

@@ -80,12 +80,13 @@ impl Inhibitors<'_> {
     /// Sets by which alert one of the rule's alerts is inhibited, if it fires.
     pub(super) fn apply(&self, alert: &mut TrackedAlert) -> InhibitionChange {
         match alert.phase {
-            Phase::Pending => alert.inhibited_by = None,
+            Phase::Pending => alert.set_inhibited_by(None),
             Phase::Resolved => {}
             Phase::Firing => {
                 let inhibitor = self.0.iter().find_map(|firing| firing.get(&alert.subject)).cloned();
-                let before = std::mem::replace(&mut alert.inhibited_by, inhibitor);
-                if before.is_some() != alert.inhibited_by.is_some() {
+                let (was_inhibited, is_inhibited) = (alert.inhibited_by().is_some(), inhibitor.is_some());
+                alert.set_inhibited_by(inhibitor);
+                if was_inhibited != is_inhibited {
                     return InhibitionChange::Changed;
                 }
             }

@@ -10,14 +10,11 @@ use bytes::Bytes;
 use crate::exposition::alerts::{self, AlertSeries};
 use crate::exposition::reader_cache::ReaderCache;
 use crate::exposition::segment::{Compressor, Segment, gzip};
-use crate::exposition::text::{header, write_label, write_later_label, write_number};
+use crate::exposition::text::{CHUNK_BYTES, header, write_label, write_later_label, write_number};
 use crate::values::family::{Family, MetricOrigin, Number, ValueReading, ValueSource};
 use crate::values::table::FAMILIES;
 use redis_stream_core::name::Name;
 use redis_stream_lag::report::{ConsumerView, GroupReport, Report, ReportedStream, Status, StreamReport};
-
-/// Text is written in chunks of about this size, which stay in the processor's cache.
-const CHUNK_BYTES: usize = 32 * 1024;
 
 /// The families that are exported.
 #[derive(Clone, Debug)]
@@ -174,11 +171,10 @@ pub fn write_plain(
             write_samples(selection, family, (target, labels), &mut out)?;
         }
     }
-    let of_alerts: Vec<_> = alerts.iter().map(|alerts| alerts.texts()).collect();
     for (at, (_, header)) in alerts::FAMILIES.iter().enumerate() {
         if selection.alert_headers[at].is_some() {
             let mut out = AfterHeader { header: Some(header), out };
-            of_alerts.iter().try_for_each(|texts| out.write_all(&texts[at]))?;
+            alerts.iter().try_for_each(|alerts| alerts.write(at, &mut out))?;
         }
     }
     out.write_all(own)

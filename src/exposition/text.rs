@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::values::family::{Family, MetricKind, Number};
 
+/// Text is written in chunks of about this size, which stay in the processor's cache.
+pub const CHUNK_BYTES: usize = 32 * 1024;
+
 /// Returns the HELP and TYPE lines of a family. HELP is plain text.
 pub fn header(family: &Family) -> String {
     let kind = match family.kind {
@@ -61,7 +64,8 @@ pub fn write_later_label(name: &str, value: &str, out: &mut Vec<u8>) {
     write_pair(name, value, out);
 }
 
-fn write_pair(name: &str, value: &str, out: &mut Vec<u8>) {
+/// Appends `name="value"`.
+pub fn write_pair(name: &str, value: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"=\"");
     // Most names need no escape; without an early return this check compiles to vector instructions.

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::monitor::published::{Published, TargetState};
 use crate::notify::Handle;
 use crate::page::saved::SavedPast;
-use crate::state_file::{self, SavedGroup, SavedState};
+use crate::state_file::{self, LazyList, SavedGroup, SavedState};
 use redis_stream_core::clock::{now, unix_time};
 
 /// Changes within this time are written together.
@@ -188,19 +188,21 @@ impl StateSaver {
         let states: Vec<_> =
             self.targets.iter().map(|(labels, state)| (Arc::clone(labels), state.borrow().clone())).collect();
         let save = move || {
-            let alerts = writing.iter().flat_map(|active| active.alerts()).collect();
             let now = unix_time();
-            let groups = states.iter().flat_map(|(labels, state)| {
-                state.remembered().map(|group| SavedGroup::of(labels, &group, now))
+            let alerts = LazyList(|| writing.iter().flat_map(|active| active.without_annotations()));
+            let groups = LazyList(|| {
+                states.iter().flat_map(|(labels, state)| {
+                    state.remembered().map(|group| SavedGroup::of(labels, &group, now))
+                })
             });
-            let groups = groups.collect();
-            let pasts = states.iter().filter_map(|(labels, state)| past(labels, state)).collect();
-            let mut saved = SavedState { saved_at: now, alerts, receivers, groups, pasts };
+            let pasts = LazyList(|| states.iter().filter_map(|(labels, state)| past(labels, state)));
+            let saved = SavedState { saved_at: now, alerts, receivers, groups, pasts };
             match state_file::save(&path, &saved) {
                 // Alerts matter more than charts.
-                Err(error) if error.kind() == io::ErrorKind::FileTooLarge && !saved.pasts.is_empty() => {
-                    saved.pasts.clear();
-                    state_file::save(&path, &saved)
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                    let SavedState { saved_at, alerts, receivers, groups, .. } = saved;
+                    let pasts = Vec::<SavedPast>::new();
+                    state_file::save(&path, &SavedState { saved_at, alerts, receivers, groups, pasts })
                 }
                 result => result,
             }

@@ -189,7 +189,7 @@ async fn keep_running(
         let evaluator = first.take().unwrap_or_else(|| {
             let mut evaluator = settings.evaluator();
             let active = Arc::clone(&state.borrow().alerts.active);
-            evaluator.resume(active.alerts(), unix_time());
+            evaluator.resume(active.without_annotations(), unix_time());
             note_selection(&mut evaluator, &settings);
             evaluator
         });
