@@ -260,7 +260,7 @@ fn group(number: u64, poll: u64) -> GroupReport {
     let idle = Duration::from_millis(spread);
     let consumer = |n: u64| {
         let name = Name::from(format!("worker-{n}").as_str());
-        ConsumerReport::new(name, spread % 7, idle, Some(idle))
+        ConsumerReport::new(name, spread % 7, idle, Some(idle), BEGIN)
     };
     let values = GroupValues {
         lag: if number.is_multiple_of(9) {

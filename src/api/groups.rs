@@ -605,7 +605,8 @@ mod tests {
 
     fn group(name: &str, values: Option<GroupValues>) -> GroupReport {
         let (idle, inactive) = (Duration::from_millis(250), Some(Duration::from_secs(60)));
-        let consumer = ConsumerReport::new(Name::from("c"), 1, idle, inactive);
+        let read_at = Duration::from_millis(READ_AT_MS);
+        let consumer = ConsumerReport::new(Name::from("c"), 1, idle, inactive, read_at);
         let consumers = values.as_ref().and_then(|values| values.lag.exact()).map(|_| vec![consumer]);
         GroupReport::new(Name::from(name), values).with_consumers(consumers)
     }

@@ -414,7 +414,7 @@ mod tests {
 
     fn consumer(name: &str, messages_pending: u64, idle_seconds: u64) -> ConsumerReport {
         let idle = Duration::from_secs(idle_seconds);
-        ConsumerReport::new(Name::from(name), messages_pending, idle, None)
+        ConsumerReport::new(Name::from(name), messages_pending, idle, None, Duration::ZERO)
     }
 
     fn group(name: &str, values: Option<GroupValues>, consumers: Option<Vec<ConsumerReport>>) -> GroupReport {

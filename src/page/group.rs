@@ -481,7 +481,7 @@ mod tests {
             ..with(&[Status::Stalled, Status::Lagging, Status::Losing])
         };
         let (name, idle) = (Name::from("<i>fraud-1"), Duration::from_secs(3));
-        let consumer = ConsumerReport::new(name, 2, idle, Some(idle));
+        let consumer = ConsumerReport::new(name, 2, idle, Some(idle), Duration::ZERO);
         group("fraud", values).with_consumers(Some(vec![consumer]))
     }
 

@@ -7,8 +7,8 @@ use crate::budget::Budget;
 use crate::census::{ENTRIES_PER_POLL, PageReading};
 use crate::deleted_pending::{DeletedPending, IsInStream, LOOK_UPS_PER_POLL};
 use crate::holder::OldestNeeded;
-use crate::open::{CensusTurn, PollState, QuestionPurpose, StreamState};
-use crate::pending_cache::{CachedOldestPending, PelHead};
+use crate::open::{CensusTurn, PelHeadState, PollState, QuestionPurpose, StreamState};
+use crate::pending_cache::CachedOldestPending;
 use crate::question::{Answer, Question};
 use crate::report::{Report, SilentConsumers};
 use crate::snapshot::{ConsumersReading, NodeReading, Snapshot, StreamReading};
@@ -130,11 +130,10 @@ impl<'a> Derivation<'a> {
             (QuestionPurpose::OldestPending(at), Answer::OldestPending(entry)) => {
                 let (info, group) = (&stream.info.groups[at], &mut stream.groups[at]);
                 let (entry, consumer) = entry.unzip();
+                group.pel_head = if entry.is_some() { PelHeadState::Cached } else { PelHeadState::Empty };
                 let known = group.cache.pending.get_or_insert_default();
                 known.oldest = entry.map(|entry| CachedOldestPending::new(entry, info, now));
-                group.oldest_consumer = consumer.filter(|name| !name.as_bytes().is_empty());
-                known.oldest_consumer = group.oldest_consumer.clone();
-                group.oldest_pending = entry.map_or(PelHead::Empty, PelHead::Entry);
+                known.oldest_consumer = consumer.filter(|name| !name.as_bytes().is_empty());
             }
             (QuestionPurpose::Orphans(at), Answer::PendingBelow(count)) => {
                 let group = &mut stream.groups[at];

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use triomphe::Arc;
+
 use crate::abandoned::{ReadPause, is_abandoned_for_a_day};
 use crate::census::Census;
 use crate::compact::{Count, Micros, Millis};
@@ -97,7 +99,8 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         note_histories(&mut stream, state, at, &mut statuses);
         let memory = state.memory.get(&stream.reading.key).and_then(SeldomAsked::answer);
         let shown = kept.unwrap_or_else(|| {
-            ReportedStream::or_unchanged(read(&mut stream, &statuses, memory, at), before.as_ref())
+            let report = read(&mut stream, &statuses, (memory, before.as_deref()), at);
+            ReportedStream::or_unchanged(report, before.as_ref())
         });
         let is_unchanged = before.is_some_and(|before| shown.is_unchanged_but_for_census(&before));
         stream.note_shown(is_unchanged, at, budget.audit_period, &mut state.settled_streams);
@@ -142,12 +145,12 @@ fn note_group_changes(stream: &mut StreamState<'_>, before: Option<&StreamReport
         if names.binary_search(&group.name).is_err() {
             let Some(gone) = changes.note_new(&group.name, info) else { continue };
             let recreation = Some(gone.recreation(group, info.time));
-            let pending = open.cache.take_census();
+            let pending = open.take_pending();
             let counters = KeptCounters { recreation, ..gone.counters };
             *open.cache = GroupCache { pending, ..GroupCache::with(counters) };
         } else if let Some(position) = new_position(stream.cache.continuity, before, group, info) {
             changes.note_recreated();
-            let pending = open.cache.take_census();
+            let pending = open.take_pending();
             open.cache.restart();
             open.cache.rare.change(|rare| rare.recreation = Some(Recreation { at: info.time, position }));
             open.cache.pending = pending;
@@ -199,7 +202,7 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, mut open: GroupState
     let counted_at = checkpoint.map_or(stream.info.time, |checkpoint| checkpoint.counted_at.get());
     let lag = stream.lag(position);
     let trusted_counters = lag.and_then(|lag| TrustedCounters::check(&stream.info, group, lag, counted_at));
-    let deleted_pending = match (open.oldest_pending, open.deleted_pending.known()) {
+    let deleted_pending = match (open.oldest_pending(stream.info.time), open.deleted_pending.known()) {
         (PelHead::Entry(oldest), Some(deleted)) => {
             let new = || Box::new(CachedDeletedPending::new(&stream.info, group, &oldest, deleted));
             deleted_pending::range(&stream.info, &oldest).map(|_| new())
@@ -208,9 +211,15 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, mut open: GroupState
     };
     open.cache.unowned = unowned(group).into();
     open.cache.trusted_counters = trusted_counters;
+    let is_new = open.cache.recreation().is_some_and(|recreation| recreation.at == stream.info.time);
     match &mut open.cache.pending {
         pending if group.pending == 0 => *pending = None,
-        Some(known) => known.deleted = deleted_pending,
+        Some(known) => {
+            known.deleted = deleted_pending;
+            if is_new {
+                (known.oldest, known.oldest_consumer) = (None, None);
+            }
+        }
         None => {}
     }
     open.cache
@@ -252,7 +261,7 @@ fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
 /// Notes whether trims wait for the slowest group.
 fn note_retention(stream: &mut StreamState<'_>, at: Duration) {
     let info = &stream.info;
-    let done_below = |(group, open): (&GroupInfo, &GroupState)| match open.oldest_pending {
+    let done_below = |(group, open): (&GroupInfo, &GroupState)| match open.oldest_pending(info.time) {
         _ if group.pending == 0 => Some(group.last_delivered),
         PelHead::Unknown => None,
         PelHead::Empty => Some(group.last_delivered),
@@ -417,7 +426,7 @@ fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Du
         proven_wait: proven_wait(stream, group),
         pending: group.pending,
         dropped: open.dropped.get(),
-        oldest_pending: if group.pending == 0 { PelHead::Empty } else { open.oldest_pending },
+        oldest_pending: if group.pending == 0 { PelHead::Empty } else { open.oldest_pending(info.time) },
         longest_pending_idle: census(group, open).and_then(Census::certain_idle),
         lost: open.cache.losses.evidence(),
         clock_jump: stream.cache.clock.jump(info.time, at),
@@ -486,7 +495,7 @@ fn missing_groups(reading: &StreamReading) -> impl Iterator<Item = GroupReport> 
 fn read(
     stream: &mut StreamState<'_>,
     statuses: &[GroupStatus],
-    memory_bytes: Option<u64>,
+    (memory_bytes, before): (Option<u64>, Option<&StreamReport>),
     at: Duration,
 ) -> StreamReport {
     let safe_trim = safe_trim(stream);
@@ -523,11 +532,11 @@ fn read(
         .zip(statuses)
         .map(|((group, open), status)| {
             let values = group_values(stream, group, open, *status, at);
-            let consumers = group
-                .each_consumer
-                .consumers()
-                .and_then(|all| reported_consumers(all, &stream.node.consumer_limit));
-            GroupReport::new(group.name.clone(), Some(values)).with_consumers(consumers)
+            let consumers = group.each_consumer.consumers().and_then(|all| {
+                let known = before.and_then(|before| consumers_in(before, &group.name));
+                reported_consumers(all, &stream.node.consumer_limit, known, info.time)
+            });
+            GroupReport::new(group.name.clone(), Some(values)).with_shared_consumers(consumers)
         })
         .chain(missing_groups(stream.reading))
         .collect();
@@ -567,7 +576,7 @@ fn group_values(
         entries_read: group.entries_read,
         messages_pending: group.pending,
         messages_released: messages_released(stream, group, open).map(Count::from),
-        oldest_pending: oldest_pending(group, open),
+        oldest_pending: oldest_pending(group, open, info.time),
         pending_orphaned: pending_orphaned(group, open, info).map(Count::from),
         pending_census: census(group, open).and_then(Census::reading),
         consumers: group.consumers,
@@ -621,7 +630,7 @@ fn time_to_loss(
 ) -> Option<Duration> {
     let first = stream.info.first.filter(|_| stream.cache.trims.overtakes_groups())?;
     let position = group.last_delivered;
-    let needed = match open.oldest_pending {
+    let needed = match open.oldest_pending(stream.info.time) {
         _ if group.pending == 0 => position,
         PelHead::Unknown => return None,
         PelHead::Entry(entry) if entry.id >= first => entry.id.min(position),
@@ -688,16 +697,16 @@ fn bounds(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
     Lag::Between { min: (counted + above).max(1).min(max).into(), max }
 }
 
-fn oldest_pending(group: &GroupInfo, open: &GroupState) -> Option<OldestPending> {
+fn oldest_pending(group: &GroupInfo, open: &GroupState, now: Duration) -> Option<OldestPending> {
     if group.pending == 0 {
         return Some(OldestPending::Nothing);
     }
-    match open.oldest_pending {
+    match open.oldest_pending(now) {
         PelHead::Unknown => None,
         PelHead::Empty => Some(OldestPending::Nothing),
         PelHead::Entry(entry) => Some(OldestPending::Entry {
             id: entry.id,
-            consumer: open.oldest_consumer.clone(),
+            consumer: open.cache.pending.as_ref().and_then(|known| known.oldest_consumer.clone()),
             idle: entry.idle_ms.map(|ms| Duration::from_millis(ms).into()),
             deliveries: entry.deliveries,
         }),
@@ -717,7 +726,7 @@ fn pending_orphaned(group: &GroupInfo, open: &GroupState, info: &StreamInfo) -> 
     if group.pending == 0 {
         return Some(0);
     }
-    let below = match open.oldest_pending {
+    let below = match open.oldest_pending(info.time) {
         PelHead::Unknown => None,
         PelHead::Empty => return Some(0),
         PelHead::Entry(entry) if entry.id < first => match open.below_first.value().count? {
@@ -753,21 +762,48 @@ fn unowned(group: &GroupInfo) -> Option<u64> {
     Some(group.pending.saturating_sub(owned))
 }
 
-/// Returns all consumers, or the live ones if these are too many; `None` if those are too many as well.
-fn reported_consumers(info: &[ConsumerInfo], limit: &ConsumerLimit) -> Option<Vec<ConsumerReport>> {
-    if info.len() <= limit.at_most {
-        return Some(consumers(info.iter()));
-    }
-    let live = || info.iter().filter(|consumer| limit.is_live(consumer));
-    (limit.left_out(info) == 0).then(|| consumers(live()))
+/// Returns the consumers of a group in a report.
+fn consumers_in<'a>(report: &'a StreamReport, group: &Name) -> Option<&'a Arc<[ConsumerReport]>> {
+    let at = report.groups.binary_search_by(|known| known.name.cmp(group)).ok()?;
+    report.groups[at].shared_consumers()
 }
 
-fn consumers<'a>(info: impl Iterator<Item = &'a ConsumerInfo>) -> Vec<ConsumerReport> {
+/// Returns all consumers, or the live ones if these are too many; `None` if those are too many as well. They are the known
+/// ones if nothing but their ages differs.
+fn reported_consumers(
+    info: &[ConsumerInfo],
+    limit: &ConsumerLimit,
+    known: Option<&Arc<[ConsumerReport]>>,
+    read_at: Duration,
+) -> Option<Arc<[ConsumerReport]>> {
+    let is_all = info.len() <= limit.at_most;
+    if !is_all && limit.left_out(info) > 0 {
+        return None;
+    }
+    let reported = || info.iter().filter(|consumer| is_all || limit.is_live(consumer));
+    let is_known = |known: &&Arc<[ConsumerReport]>| {
+        let mut rest = known.iter();
+        reported().all(|now| rest.next().is_some_and(|known| shows(known, now, read_at)))
+            && rest.next().is_none()
+    };
+    let known = known.filter(is_known).cloned();
+    Some(known.unwrap_or_else(|| consumers(reported(), read_at).into()))
+}
+
+fn shows(known: &ConsumerReport, now: &ConsumerInfo, read_at: Duration) -> bool {
+    known.name == now.name && known.shows(now.pending, ages(now), read_at)
+}
+
+fn ages(consumer: &ConsumerInfo) -> (Duration, Option<Duration>) {
+    let inactive = consumer.inactive_ms.map(|ms| Duration::from_millis(ms.get()));
+    (Duration::from_millis(consumer.idle_ms), inactive)
+}
+
+fn consumers<'a>(info: impl Iterator<Item = &'a ConsumerInfo>, read_at: Duration) -> Vec<ConsumerReport> {
     let mut consumers: Vec<_> = info
         .map(|consumer| {
-            let inactive = consumer.inactive_ms.map(|ms| Duration::from_millis(ms.get()));
-            let idle = Duration::from_millis(consumer.idle_ms);
-            ConsumerReport::new(consumer.name.clone(), consumer.pending, idle, inactive)
+            let (idle, inactive) = ages(consumer);
+            ConsumerReport::new(consumer.name.clone(), consumer.pending, idle, inactive, read_at)
         })
         .collect();
     consumers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -823,7 +859,7 @@ mod tests {
             idle_ms: 0,
             inactive_ms: None,
         };
-        let consumers = consumers([listed("b", 1), listed("a", 2), listed("b", 3)].iter());
+        let consumers = consumers([listed("b", 1), listed("a", 2), listed("b", 3)].iter(), Duration::ZERO);
         let names: Vec<_> = consumers.iter().map(|consumer| consumer.name.to_string()).collect();
         assert_eq!((names.join(" "), consumers[1].messages_pending()), ("a b".to_owned(), 1));
     }
@@ -839,7 +875,7 @@ mod tests {
         let all = [consumer("busy", 0, 5), consumer("dead", 0, 9_000), consumer("holds", 1, 9_000)];
         let reported = |at_most| {
             let limit = ConsumerLimit { at_most, max_idle: Duration::from_secs(1) };
-            let consumers = reported_consumers(&all, &limit)?;
+            let consumers = reported_consumers(&all, &limit, None, Duration::ZERO)?;
             Some(consumers.iter().map(|one| one.name.to_string()).collect::<Vec<_>>().join(" "))
         };
         let expected = [(3, Some("busy dead holds")), (2, Some("busy holds")), (1, None)];
@@ -847,6 +883,46 @@ mod tests {
             expected.map(|(at_most, _)| reported(at_most)),
             expected.map(|(_, names)| names.map(str::to_owned))
         );
+    }
+
+    #[test]
+    fn reports_share_consumers_of_which_only_ages_differ() {
+        type Change = fn(&mut Vec<ConsumerInfo>);
+        let read_at = Duration::from_secs(1_700_000_000);
+        let consumer = |name: &str, idle_ms: u64, inactive_ms: Option<u64>| ConsumerInfo {
+            name: Name::from(name),
+            pending: 2,
+            idle_ms,
+            inactive_ms: inactive_ms.map(Count::from),
+        };
+        let read = |later_ms: u64| {
+            let inactive_ms = Some(70_000 + later_ms);
+            vec![consumer("a", 5_000 + later_ms, inactive_ms), consumer("b", 9_000 + later_ms, None)]
+        };
+        let limit = ConsumerLimit { at_most: 3, max_idle: Duration::from_secs(3_600) };
+        let known = reported_consumers(&read(0), &limit, None, read_at).unwrap();
+        let later = |all: &[ConsumerInfo]| {
+            let read_at = read_at + Duration::from_secs(10);
+            reported_consumers(all, &limit, Some(&known), read_at).unwrap()
+        };
+        for later_ms in [9_985, 10_000, 10_015] {
+            assert!(Arc::ptr_eq(&known, &later(&read(later_ms))), "{later_ms}");
+        }
+        let changes: [(&str, Change); 8] = [
+            ("an attempt to read", |all| all[1].idle_ms = 0),
+            ("a delivery", |all| all[0].inactive_ms = Some(0.into())),
+            ("the first delivery", |all| all[1].inactive_ms = Some(19_000.into())),
+            ("no delivery any more", |all| all[0].inactive_ms = None),
+            ("an acknowledgement", |all| all[1].pending = 1),
+            ("another name", |all| all[1].name = Name::from("c")),
+            ("one consumer less", |all| drop(all.pop())),
+            ("one consumer more", |all| all.extend_from_within(1..)),
+        ];
+        for (what, change) in changes {
+            let mut now = read(10_000);
+            change(&mut now);
+            assert!(!Arc::ptr_eq(&known, &later(&now)), "{what}");
+        }
     }
 
     #[test]

@@ -252,7 +252,10 @@ mod tests {
             names.iter().map(info).collect()
         };
         let before = |consumers: &[&str], entries_read: Option<u64>| {
-            let report = |name: &&str| ConsumerReport::new(Name::from(*name), 0, Duration::ZERO, None);
+            let report = |name: &&str| {
+                let zero = Duration::ZERO;
+                ConsumerReport::new(Name::from(*name), 0, zero, None, zero)
+            };
             let consumers: Vec<_> = consumers.iter().map(report).collect();
             let values = GroupValues {
                 last_delivered_id: id(5),

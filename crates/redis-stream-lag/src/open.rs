@@ -17,10 +17,9 @@ use crate::question::EntryRange;
 use crate::snapshot::{
     ConsumerInfo, ConsumersReading, GroupInfo, NodeReading, Snapshot, StreamInfo, StreamReading,
 };
-use crate::state::{GroupCache, LagState, StreamCache};
+use crate::state::{GroupCache, KnownPending, LagState, StreamCache};
 use crate::worklist::Worklists;
 use redis_stream_core::id::StreamId;
-use redis_stream_core::name::Name;
 
 /// Maximum size of the entries of a stream of which it is counted what can be trimmed.
 const MAX_COUNTED_BYTES: u64 = 2_048;
@@ -145,9 +144,7 @@ pub(super) struct GroupState {
     /// An atomic reading in this poll has counted the group's losses.
     pub(super) losses_are_counted: bool,
     pub(super) is_losing: bool,
-    pub(super) oldest_pending: PelHead,
-    /// Name of the consumer of the oldest pending entry.
-    pub(super) oldest_consumer: Option<Name>,
+    pub(super) pel_head: PelHeadState,
     pub(super) oldest_pending_was_asked: bool,
     /// The round in which its consumers were asked for.
     pub(super) consumers_asked_in: SmallCount,
@@ -191,7 +188,41 @@ impl QuestionPurpose {
     }
 }
 
+/// What this poll knows of the oldest pending entry of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum PelHeadState {
+    #[default]
+    Unknown,
+    /// Nothing is pending.
+    Empty,
+    /// It is the one in the cache.
+    Cached,
+}
+
 impl GroupState {
+    /// Returns the oldest pending entry, as far as it is known, at `now` by the node's clock.
+    pub(super) fn oldest_pending(&self, now: Duration) -> PelHead {
+        match self.pel_head {
+            PelHeadState::Unknown => PelHead::Unknown,
+            PelHeadState::Empty => PelHead::Empty,
+            PelHeadState::Cached => {
+                self.cache.oldest_pending().map_or(PelHead::Unknown, |cached| PelHead::Entry(cached.at(now)))
+            }
+        }
+    }
+
+    /// Removes and returns what is known of the pending entries of a group that was created again: the census, and the
+    /// oldest pending entry if this poll has read it.
+    pub(super) fn take_pending(&mut self) -> Option<Box<KnownPending>> {
+        let is_known = self.pel_head == PelHeadState::Cached;
+        let mut known = self.cache.pending.take()?;
+        known.deleted = None;
+        if !is_known {
+            (known.oldest, known.oldest_consumer) = (None, None);
+        }
+        (known.census.is_some() || is_known).then_some(known)
+    }
+
     /// Returns true if the pending entries are to be read in this poll, as far as the budget reaches. That is known once it
     /// is known if they have changed, and if XPENDING is answered at all.
     /// `now` is the time by the clocks of the node and of the caller.
@@ -200,18 +231,18 @@ impl GroupState {
             return false;
         }
         let asked_at = self.cache.oldest_pending().map(CachedOldestPending::asked_at);
-        match (self.oldest_pending, asked_at) {
-            (PelHead::Entry(_), Some(asked_at)) if !self.oldest_pending_was_asked => {
+        match (self.pel_head, asked_at) {
+            (PelHeadState::Cached, Some(asked_at)) if !self.oldest_pending_was_asked => {
                 let census = self.cache.census_mut();
                 if census.is_some_and(|census| census.note_unchanged(asked_at, now)) {
                     self.census_turn = CensusTurn::Over;
                 }
                 self.census_turn == CensusTurn::Open
             }
-            (PelHead::Entry(_), _) => true,
+            (PelHeadState::Cached, _) => true,
             // The question for it is under way, and was answered before.
-            (PelHead::Unknown, Some(_)) => self.oldest_pending_was_asked,
-            (PelHead::Unknown | PelHead::Empty, _) => false,
+            (PelHeadState::Unknown, Some(_)) => self.oldest_pending_was_asked,
+            (PelHeadState::Unknown | PelHeadState::Empty, _) => false,
         }
     }
 
@@ -221,8 +252,7 @@ impl GroupState {
             cache,
             losses_are_counted: false,
             is_losing: false,
-            oldest_pending: PelHead::Unknown,
-            oldest_consumer: None,
+            pel_head: PelHeadState::Unknown,
             oldest_pending_was_asked: false,
             consumers_asked_in: SmallCount::default(),
             orphans_were_asked: false,
@@ -245,9 +275,8 @@ impl GroupState {
     ) {
         if let Some(known) = self.cache.pending.as_ref().filter(|_| !self.oldest_pending_was_asked) {
             let Some(cached) = &known.oldest else { return };
-            self.oldest_pending =
-                cached.current(group, consumers, now, timeout).map_or(PelHead::Unknown, PelHead::Entry);
-            self.oldest_consumer.clone_from(&known.oldest_consumer);
+            let is_current = cached.is_current(group, consumers, now, timeout);
+            self.pel_head = if is_current { PelHeadState::Cached } else { PelHeadState::Unknown };
         }
     }
 }
@@ -357,7 +386,7 @@ impl<'a> StreamState<'a> {
 
     /// Returns the ID below which no group needs anything, once that is known.
     pub(super) fn trim_bound(&self) -> Option<TrimBound> {
-        let oldest = |open: &GroupState| match (open.oldest_pending, self.info.first) {
+        let oldest = |open: &GroupState| match (open.oldest_pending(self.info.time), self.info.first) {
             (PelHead::Unknown, _) => OldestNeeded::Unknown,
             (PelHead::Empty, _) | (PelHead::Entry(_), None) => OldestNeeded::Nothing,
             (PelHead::Entry(entry), Some(first)) if entry.id < first => {

@@ -101,24 +101,29 @@ impl CachedOldestPending {
         shows_consumers && group.pending == self.pending && age.is_some_and(|age| age < max_age)
     }
 
-    /// Returns the oldest pending entry with its present idle time, if it must still be the same. `consumers` were read
+    /// Returns true if the oldest pending entry must still be the same, and belongs to a consumer. `consumers` were read
     /// within `uncertainty` after the node's clock was at `now`.
-    pub(super) fn current(
+    pub(super) fn is_current(
         &self,
         group: &GroupInfo,
         consumers: &[ConsumerInfo],
         now: Duration,
         uncertainty: Duration,
-    ) -> Option<PendingEntry> {
-        if !self.may_be_current(group, now) {
-            return None;
+    ) -> bool {
+        if !self.may_be_current(group, now) || self.idle.is_none() {
+            return false;
         }
-        let since = millis(now.checked_sub(self.at.get())?);
+        let since = millis(self.at.until(now));
         let are_idle = consumers.iter().all(|consumer| consumer.idle_ms >= since + millis(uncertainty));
         let held: u64 = consumers.iter().map(|consumer| consumer.pending).sum();
-        let idle_ms = Some(millis(self.idle?.get()).checked_add(since)?);
-        let &Self { id, deliveries, .. } = self;
-        (are_idle && held == self.pending).then_some(PendingEntry { id, idle_ms, deliveries })
+        are_idle && held == self.pending
+    }
+
+    /// Returns the entry with its idle time at `now` by the node's clock.
+    pub(super) fn at(&self, now: Duration) -> PendingEntry {
+        let &Self { id, deliveries, idle, .. } = self;
+        let idle_ms = idle.map(|idle| millis(idle.get()).saturating_add(millis(self.at.until(now))));
+        PendingEntry { id, idle_ms, deliveries }
     }
 }
 
@@ -170,22 +175,30 @@ mod tests {
             ("long ago", 600, 4, [(1, 1_000), (3, 1_000)], false),
         ] {
             let now = ASKED + Duration::from_secs(later_s);
-            let current = cached().current(&group(pending), &consumers(of), now, POLL);
-            assert_eq!(current.is_some(), holds, "{text}");
+            assert_eq!(cached().is_current(&group(pending), &consumers(of), now, POLL), holds, "{text}");
         }
     }
 
     #[test]
     fn the_idle_time_advances() {
         let now = ASKED + Duration::from_secs(10);
-        let current = cached().current(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL).unwrap();
-        assert_eq!(current, PendingEntry { idle_ms: Some(15_000), ..OLDEST });
+        assert_eq!(cached().at(ASKED), OLDEST);
+        assert_eq!(cached().at(now), PendingEntry { idle_ms: Some(15_000), ..OLDEST });
+    }
+
+    #[test]
+    fn a_released_entry_is_never_current_and_has_no_idle_time() {
+        let released = PendingEntry { idle_ms: None, ..OLDEST };
+        let (cached, now) =
+            (CachedOldestPending::new(released, &group(4), ASKED), ASKED + Duration::from_secs(10));
+        assert!(!cached.is_current(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL));
+        assert_eq!(cached.at(now), released);
     }
 
     #[test]
     fn the_entry_is_not_current_once_the_clock_was_set_back() {
         let now = ASKED - Duration::from_secs(1);
-        assert_eq!(cached().current(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL), None);
+        assert!(!cached().is_current(&group(4), &consumers([(1, 100), (3, 100)]), now, POLL));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::from_bounds::MAX_ORPHANS;
 use crate::later_pages::LaterPage;
 use crate::many_consumers::{self, MAX_LISTED};
 use crate::memory::{self, LINES_PER_POLL, MEMORY_SAMPLES};
-use crate::open::{CensusTurn, LossQuestion, PollState, QuestionPurpose, StreamState};
+use crate::open::{CensusTurn, LossQuestion, PelHeadState, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::PelHead;
 use crate::question::{LINE_BYTES, Question, QuestionKind};
 use crate::seldom::SeldomAsked;
@@ -117,7 +117,7 @@ impl QuestionPlan {
             let is_asked_now = open.consumers_asked_in.get() == Some(round.into());
             let cached = open.cache.oldest_pending().filter(|_| is_asked_now);
             let may_be_current = cached.is_some_and(|cached| cached.may_be_current(group, stream.info.time));
-            let is_known = group.pending == 0 || open.oldest_pending != PelHead::Unknown;
+            let is_known = group.pending == 0 || open.pel_head != PelHeadState::Unknown;
             if is_known || may_be_current || std::mem::replace(&mut open.oldest_pending_was_asked, true) {
                 continue;
             }
@@ -127,10 +127,10 @@ impl QuestionPlan {
     }
 
     fn ask_for_orphans(&mut self, at: usize, stream: &mut StreamState<'_>) {
-        let Some(first) = stream.info.first else { return };
+        let (Some(first), now) = (stream.info.first, stream.info.time) else { return };
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let begins_below = matches!(open.oldest_pending, PelHead::Entry(entry) if entry.id < first);
+            let begins_below = matches!(open.oldest_pending(now), PelHead::Entry(entry) if entry.id < first);
             if !begins_below || std::mem::replace(&mut open.orphans_were_asked, true) {
                 continue;
             }
@@ -149,9 +149,10 @@ impl QuestionPlan {
     fn ask_for_oldest_needed(&mut self, at: usize, stream: &mut StreamState<'_>) {
         let info = &stream.info;
         let Some(first) = info.first.filter(|_| info.group_count == info.groups.len() as u64) else { return };
+        let now = info.time;
         for (number, group) in info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let begins_below = matches!(open.oldest_pending, PelHead::Entry(entry) if entry.id < first);
+            let begins_below = matches!(open.oldest_pending(now), PelHead::Entry(entry) if entry.id < first);
             if !begins_below || std::mem::replace(&mut open.oldest_needed_was_asked, true) {
                 continue;
             }
@@ -168,7 +169,7 @@ impl QuestionPlan {
     fn ask_for_deleted_pending(&mut self, at: usize, stream: &mut StreamState<'_>) {
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let PelHead::Entry(oldest) = open.oldest_pending else { continue };
+            let PelHead::Entry(oldest) = open.oldest_pending(stream.info.time) else { continue };
             if open.deleted_pending != DeletedPending::Open {
                 continue;
             }

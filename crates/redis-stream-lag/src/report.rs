@@ -167,9 +167,8 @@ impl ReportedStream {
         &self,
         group: &'a GroupReport,
     ) -> Option<impl Iterator<Item = ConsumerView<'a>> + use<'a>> {
-        let unchanged_for = self.unchanged_for.get();
-        let consumers = group.consumers()?.iter();
-        Some(consumers.map(move |consumer| ConsumerView { consumer, unchanged_for }))
+        let now = self.read_at();
+        Some(group.consumers()?.iter().map(move |consumer| ConsumerView { consumer, now }))
     }
 
     /// Returns the report before if a new one differs from it in nothing but ages, which have grown by the time between the
@@ -201,10 +200,17 @@ impl Deref for ReportedStream {
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumerView<'a> {
     consumer: &'a ConsumerReport,
-    unchanged_for: Duration,
+    /// Time of that reading, by the server's clock, since the Unix epoch.
+    now: Duration,
 }
 
 impl<'a> ConsumerView<'a> {
+    /// Returns a consumer as of a reading at `now`, by the server's clock, since the Unix epoch.
+    #[must_use]
+    pub fn at(consumer: &'a ConsumerReport, now: Duration) -> Self {
+        Self { consumer, now }
+    }
+
     /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &'a Name {
@@ -220,26 +226,20 @@ impl<'a> ConsumerView<'a> {
     /// Returns the time since its last attempt to read: see [`ConsumerReport::idle`].
     #[must_use]
     pub fn idle(&self) -> Duration {
-        self.consumer.idle().saturating_add(self.unchanged_for)
+        self.consumer.idle(self.now)
     }
 
     /// Returns a copy whose ages are as of the last reading.
     #[cfg(test)]
     pub(crate) fn to_report(self) -> ConsumerReport {
-        ConsumerReport::new(self.name().clone(), self.messages_pending(), self.idle(), self.inactive())
+        let (name, pending) = (self.name().clone(), self.messages_pending());
+        ConsumerReport::new(name, pending, self.idle(), self.inactive(), self.now)
     }
 
     /// Returns the time since it last got an entry: see [`ConsumerReport::inactive`].
     #[must_use]
     pub fn inactive(&self) -> Option<Duration> {
-        self.consumer.inactive().map(|age| age.saturating_add(self.unchanged_for))
-    }
-}
-
-impl<'a> From<&'a ConsumerReport> for ConsumerView<'a> {
-    /// Returns a consumer that was just read.
-    fn from(consumer: &'a ConsumerReport) -> Self {
-        Self { consumer, unchanged_for: Duration::ZERO }
+        self.consumer.inactive(self.now)
     }
 }
 
@@ -453,7 +453,8 @@ pub struct GroupReport {
 /// The members of a group. The variants share 16 bytes: a family has no consumers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum GroupMembers {
-    Consumers(Box<[ConsumerReport]>),
+    /// Reports share them while they differ in nothing but ages, which have grown.
+    Consumers(triomphe::Arc<[ConsumerReport]>),
     /// `None` if nothing is known of the consumers of a group that is not one of a family.
     Family(Option<Arc<GroupFold>>),
 }
@@ -489,8 +490,20 @@ impl GroupReport {
     /// Adds the consumers, sorted by name, if they are known.
     #[must_use]
     pub fn with_consumers(self, consumers: Option<Vec<ConsumerReport>>) -> Self {
-        let members = consumers.map_or(GroupMembers::Family(None), |all| GroupMembers::Consumers(all.into()));
-        Self { members, ..self }
+        self.with_shared_consumers(consumers.map(triomphe::Arc::from))
+    }
+
+    /// Adds consumers that another report may have, too.
+    pub(crate) fn with_shared_consumers(self, consumers: Option<triomphe::Arc<[ConsumerReport]>>) -> Self {
+        Self { members: consumers.map_or(GroupMembers::Family(None), GroupMembers::Consumers), ..self }
+    }
+
+    /// Returns the group's consumers, to be shared with another report.
+    pub(crate) fn shared_consumers(&self) -> Option<&triomphe::Arc<[ConsumerReport]>> {
+        match &self.members {
+            GroupMembers::Consumers(consumers) => Some(consumers),
+            GroupMembers::Family(_) => None,
+        }
     }
 
     /// Adds the groups of a family that it stands for.
@@ -509,10 +522,7 @@ impl GroupReport {
     /// more than the [limit](crate::snapshot::ConsumerLimit), and of a family.
     #[must_use]
     pub fn consumers(&self) -> Option<&[ConsumerReport]> {
-        match &self.members {
-            GroupMembers::Consumers(consumers) => Some(consumers),
-            GroupMembers::Family(_) => None,
-        }
+        self.shared_consumers().map(|consumers| &**consumers)
     }
 
     /// Returns the groups that it stands for, if it is one of a [family](crate::family).
@@ -541,53 +551,70 @@ impl StreamReport {
     }
 }
 
-/// The values of one consumer. A [`ConsumerView`] has them as of the last reading.
+/// The values of one consumer. A [`ConsumerView`] has its ages as of the last reading.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConsumerReport {
     /// Name of the consumer.
     pub name: Name,
-    /// The milliseconds of `idle`, with the lower half of the number of pending entries above them.
-    idle: u64,
-    /// The milliseconds of `inactive` and one more, or 0, with the upper half of that number above them.
-    inactive: u64,
+    /// The time of its last attempt to read, with the lower half of the number of pending entries above it.
+    attempted: u64,
+    /// The time at which it last got an entry and one more, or 0, with the upper half of that number above it.
+    received: u64,
 }
 
-/// Bits of each of a consumer's times in milliseconds: 557 years.
+/// Bits of each of a consumer's times, which are in milliseconds since the Unix epoch, modulo 557 years.
 const TIME_BITS: u32 = 44;
-const MAX_TIME: u64 = (1 << TIME_BITS) - 1;
+/// The first time in milliseconds that is beyond these bits.
+const TIME_SPAN: u64 = 1 << TIME_BITS;
+/// The longest age of a consumer, in milliseconds.
+const MAX_AGE: u64 = TIME_SPAN / 2;
 /// Bits of each half of a consumer's number of pending entries: up to a trillion, more than any server has memory for.
 const HALF_BITS: u32 = u64::BITS - TIME_BITS;
 
+/// Returns the milliseconds from one time to a later one, each modulo `span`.
+const fn between(earlier: u64, later: u64, span: u64) -> u64 {
+    (later % span + span - earlier % span) % span
+}
+
 impl ConsumerReport {
-    /// Returns a consumer that was just read. A number that does not fit is kept as the largest one.
+    /// Returns a consumer that was read at `read_at`, by the server's clock, since the Unix epoch. A number that does not
+    /// fit is kept as the largest one.
     #[must_use]
-    pub fn new(name: Name, messages_pending: u64, idle: Duration, inactive: Option<Duration>) -> Self {
+    pub fn new(
+        name: Name,
+        messages_pending: u64,
+        idle: Duration,
+        inactive: Option<Duration>,
+        read_at: Duration,
+    ) -> Self {
         let pending = messages_pending.min((1 << (2 * HALF_BITS)) - 1);
-        let idle = millis(idle).min(MAX_TIME);
-        let inactive = inactive.map_or(0, |inactive| millis(inactive).min(MAX_TIME - 1) + 1);
+        let before = |age: Duration, span: u64| between(millis(age).min(MAX_AGE), millis(read_at), span);
+        let attempted = before(idle, TIME_SPAN);
+        let received = inactive.map_or(0, |inactive| before(inactive, TIME_SPAN - 1) + 1);
         // The shift drops the upper half.
         let (lower, upper) = (pending << TIME_BITS, pending >> HALF_BITS << TIME_BITS);
-        Self { name, idle: idle | lower, inactive: inactive | upper }
+        Self { name, attempted: attempted | lower, received: received | upper }
     }
 
     /// Returns the number of entries delivered to the consumer and not acknowledged. Source: XINFO CONSUMERS pending.
     #[must_use]
     pub fn messages_pending(&self) -> u64 {
-        self.idle >> TIME_BITS | self.inactive >> TIME_BITS << HALF_BITS
+        self.attempted >> TIME_BITS | self.received >> TIME_BITS << HALF_BITS
     }
 
-    /// Returns the time since its last attempt to read; before server 7.2, since its last successful read. Source: XINFO
-    /// CONSUMERS idle.
+    /// Returns the time from its last attempt to read to `now`; before server 7.2, from its last successful read. Source:
+    /// XINFO CONSUMERS idle.
     #[must_use]
-    pub fn idle(&self) -> Duration {
-        Duration::from_millis(self.idle & MAX_TIME)
+    pub fn idle(&self, now: Duration) -> Duration {
+        Duration::from_millis(between(self.attempted % TIME_SPAN, millis(now), TIME_SPAN))
     }
 
-    /// Returns the time since an entry was last delivered to it or claimed by it. `None` before server 7.2, and if that
-    /// never happened. Source: XINFO CONSUMERS inactive.
+    /// Returns the time from when an entry was last delivered to it or claimed by it to `now`. `None` before server 7.2, and
+    /// if that never happened. Source: XINFO CONSUMERS inactive.
     #[must_use]
-    pub fn inactive(&self) -> Option<Duration> {
-        (self.inactive & MAX_TIME).checked_sub(1).map(Duration::from_millis)
+    pub fn inactive(&self, now: Duration) -> Option<Duration> {
+        let received = (self.received % TIME_SPAN).checked_sub(1)?;
+        Some(Duration::from_millis(between(received, millis(now), TIME_SPAN - 1)))
     }
 }
 
@@ -596,8 +623,8 @@ impl fmt::Debug for ConsumerReport {
         f.debug_struct("ConsumerReport")
             .field("name", &self.name)
             .field("messages_pending", &self.messages_pending())
-            .field("idle", &self.idle())
-            .field("inactive", &self.inactive())
+            .field("attempted_ms", &(self.attempted % TIME_SPAN))
+            .field("received_ms", &(self.received % TIME_SPAN).checked_sub(1))
             .finish()
     }
 }
@@ -609,22 +636,29 @@ mod tests {
     #[test]
     fn the_numbers_of_a_consumer_come_back_and_those_too_large_are_the_largest() {
         let ms = Duration::from_millis;
-        let numbers =
-            |consumer: &ConsumerReport| (consumer.messages_pending(), consumer.idle(), consumer.inactive());
-        let (pending, time) = ((1 << 40) - 1, (1 << 44) - 1);
-        for known in [
-            (0, ms(0), None),
-            (0, ms(0), Some(ms(0))),
-            (u64::from(u32::MAX) + 1, ms(1_800_000_000_000), Some(ms(1_800_000_000_001))),
-            (pending, ms(0), Some(ms(1))),
-            (1, ms(time), None),
-            (pending, ms(time), Some(ms(time - 1))),
-        ] {
-            let consumer = ConsumerReport::new(Name::from("c"), known.0, known.1, known.2);
-            assert_eq!(numbers(&consumer), known);
+        let numbers = |consumer: &ConsumerReport, now| {
+            (consumer.messages_pending(), consumer.idle(now), consumer.inactive(now))
+        };
+        let (pending, longest) = ((1 << 40) - 1, 1 << 43);
+        for read_at in [0, 5, 1_800_000_000_123, 1 << 44, 3 << 44].map(ms) {
+            for (count, idle, inactive) in [
+                (0, 0, None),
+                (0, 0, Some(0)),
+                (u64::from(u32::MAX) + 1, 1_800_000_000_000, Some(1_800_000_000_001)),
+                (pending, 0, Some(1)),
+                (1, longest, None),
+                (pending, longest, Some(longest)),
+            ] {
+                let inactive = inactive.map(ms);
+                let consumer = ConsumerReport::new(Name::from("c"), count, ms(idle), inactive, read_at);
+                assert_eq!(numbers(&consumer, read_at), (count, ms(idle), inactive), "at {read_at:?}");
+                let later = inactive.map(|age| age + ms(10_000));
+                assert_eq!(numbers(&consumer, read_at + ms(10_000)), (count, ms(idle + 10_000), later));
+            }
+            let largest = Some(Duration::MAX);
+            let largest = ConsumerReport::new(Name::from("c"), u64::MAX, Duration::MAX, largest, read_at);
+            assert_eq!(numbers(&largest, read_at), (pending, ms(longest), Some(ms(longest))));
         }
-        let largest = ConsumerReport::new(Name::from("c"), u64::MAX, Duration::MAX, Some(Duration::MAX));
-        assert_eq!(numbers(&largest), (pending, ms(time), Some(ms(time - 1))));
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::audit;
 use crate::census::Census;
 use crate::compact::Micros;
-use crate::open::{GroupState, StreamState};
+use crate::open::{GroupState, PelHeadState, StreamState};
 use crate::pending_cache::PelHead;
 use crate::settled::Settled;
 use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo};
@@ -71,7 +71,7 @@ impl StreamState<'_> {
     /// Returns the time by the node's clock at which the next of the shown IDs that are ahead of it becomes a timestamp.
     fn next_timestamp(&self) -> Option<Duration> {
         let groups = self.info.groups.iter().zip(&self.groups).flat_map(|(group, open)| {
-            let oldest = match open.oldest_pending {
+            let oldest = match open.oldest_pending(self.info.time) {
                 PelHead::Entry(entry) => Some(entry.id),
                 PelHead::Unknown | PelHead::Empty => None,
             };
@@ -105,8 +105,7 @@ fn shows_every_change(group: &GroupInfo) -> bool {
 /// Returns true if the oldest pending entry is known, and time alone changes nothing that the census shows.
 fn has_known_pending(group: &GroupInfo, open: &GroupState, (at, window): (Duration, Duration)) -> bool {
     let stays = |census: &Census| census.stays_the_same(at, window);
-    group.pending == 0
-        || matches!(open.oldest_pending, PelHead::Entry(_)) && open.cache.census().is_none_or(stays)
+    group.pending == 0 || open.pel_head == PelHeadState::Cached && open.cache.census().is_none_or(stays)
 }
 
 impl GroupCache {

@@ -523,12 +523,6 @@ impl GroupCache {
         self.pending.as_mut()?.census.as_deref_mut()
     }
 
-    /// Removes and returns the census, with nothing else that is known of the pending entries.
-    pub(super) fn take_census(&mut self) -> Option<Box<KnownPending>> {
-        let census = self.pending.as_mut()?.census.take()?;
-        Some(Box::new(KnownPending { census: Some(census), ..KnownPending::default() }))
-    }
-
     /// Returns the lag by the server's counters and the time at which its basis was counted, if the counters are
     /// trusted.
     pub(super) fn lag_from_counters(&self, info: &StreamInfo, group: &GroupInfo) -> Option<(u64, Duration)> {

@@ -5,6 +5,8 @@
 //! caller's clock, differ from that by a little. So they are compared with the reading from which the shared values
 //! were derived: small differences do not add up.
 
+use std::time::Duration;
+
 use crate::group_values::{ButFor, Readings, TOLERANCE};
 use crate::report::{ConsumerReport, GroupReport, StreamReport};
 
@@ -43,7 +45,8 @@ impl GroupReport {
         };
         let are_consumers_unchanged = || match (before.consumers(), self.consumers()) {
             (Some(before), Some(now)) => {
-                all(before, now, |before, now| now.is_unchanged_since(before, readings))
+                std::ptr::eq(before, now)
+                    || all(before, now, |before, now| now.is_unchanged_since(before, readings.now))
             }
             (before, now) => before == now,
         };
@@ -54,18 +57,31 @@ impl GroupReport {
 }
 
 impl ConsumerReport {
-    fn is_unchanged_since(&self, before: &Self, readings: Readings) -> bool {
-        self.messages_pending() == before.messages_pending()
-            && readings.has_grown(Some(before.idle()), Some(self.idle()), TOLERANCE)
-            && readings.has_grown(before.inactive(), self.inactive(), TOLERANCE)
-            && self.name == before.name
+    /// Returns true if these are the values of the report before, with ages as of the reading at `now`.
+    fn is_unchanged_since(&self, before: &Self, now: Duration) -> bool {
+        let (idle, inactive) = (self.idle(now), self.inactive(now));
+        self.name == before.name && before.shows(self.messages_pending(), (idle, inactive), now)
+    }
+
+    /// Returns true if its values are those of a reading at `now`: the pending entries and the ages `idle` and `inactive`.
+    pub(crate) fn shows(
+        &self,
+        messages_pending: u64,
+        (idle, inactive): (Duration, Option<Duration>),
+        now: Duration,
+    ) -> bool {
+        let is_same = |one: Duration, other: Duration| one.abs_diff(other) <= TOLERANCE;
+        let is_same_delivery = match (self.inactive(now), inactive) {
+            (Some(before), Some(now)) => is_same(before, now),
+            (before, now) => before == now,
+        };
+        self.messages_pending() == messages_pending && is_same(self.idle(now), idle) && is_same_delivery
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::report::Age;
@@ -116,7 +132,7 @@ mod tests {
     }
 
     fn stream(time: u64, values: GroupValues, idle: u64) -> StreamReport {
-        let consumer = ConsumerReport::new(Name::from("c"), 1, s(idle), None);
+        let consumer = ConsumerReport::new(Name::from("c"), 1, s(idle), None, READ_AT + s(time));
         let group = GroupReport::new(Name::from("g"), Some(values)).with_consumers(Some(vec![consumer]));
         let groups = vec![group];
         let report = StreamReport::new(Name::from("s"), Some(StreamValues::default()), groups);

@@ -29,8 +29,8 @@ impl LastEntry {
     /// that no consumer got.
     pub(super) fn of(report: Option<&Report>, values: GroupView<'_>, consumers: &[ConsumerView<'_>]) -> Self {
         let streams = report.into_iter().flat_map(|report| &report.streams);
-        let mut all =
-            streams.flat_map(|stream| &stream.groups).flat_map(|group| group.consumers().unwrap_or_default());
+        let mut all = streams
+            .flat_map(|stream| stream.groups.iter().filter_map(|group| stream.consumers(group)).flatten());
         let newest = consumers.iter().filter_map(ConsumerView::inactive).min();
         let is_noted =
             values.last_delivery_age().is_none_or(|age| newest.is_some_and(|newest| newest <= age + WORKING));
@@ -108,9 +108,15 @@ mod tests {
     use redis_stream_core::name::Name;
     use redis_stream_lag::report::{Age, ConsumerReport, GroupValues};
 
+    const NOW: Duration = Duration::ZERO;
+
+    fn views(consumers: &[ConsumerReport]) -> Vec<ConsumerView<'_>> {
+        consumers.iter().map(|consumer| ConsumerView::at(consumer, NOW)).collect()
+    }
+
     fn consumer(name: &str, messages_pending: u64, idle: u64, inactive: Option<u64>) -> ConsumerReport {
         let inactive = inactive.map(Duration::from_secs);
-        ConsumerReport::new(Name::from(name), messages_pending, Duration::from_secs(idle), inactive)
+        ConsumerReport::new(Name::from(name), messages_pending, Duration::from_secs(idle), inactive, NOW)
     }
 
     fn names(html: &str) -> Vec<&str> {
@@ -125,7 +131,7 @@ mod tests {
             consumer("leaked", 0, 9_000, Some(9_000)),
             consumer("works", 2, 0, Some(3)),
         ];
-        let shown = table(&consumers.each_ref().map(Into::into), LastEntry::Reported).into_string();
+        let shown = table(&views(&consumers), LastEntry::Reported).into_string();
         assert_eq!(names(&shown), ["works", "dead", "asks", "leaked"]);
         assert!(shown.contains(r#"which the server does not note">never</span></td>"#), "{shown}");
         assert!(shown.contains("4 consumers: 1 received entries in the last minute, 2 with entries pending, 1 idle for more than 10 min with nothing pending"), "{shown}");
@@ -134,7 +140,7 @@ mod tests {
     #[test]
     fn before_server_7_2_the_last_entry_is_not_known() {
         let consumers = [consumer("a", 0, 70, None), consumer("b", 0, 5, None)];
-        let shown = table(&consumers.each_ref().map(Into::into), LastEntry::MayBeUnknown).into_string();
+        let shown = table(&views(&consumers), LastEntry::MayBeUnknown).into_string();
         assert_eq!(names(&shown), ["b", "a"]);
         assert!(!shown.contains("never</span>") && shown.contains("not known"), "{shown}");
         assert!(shown.contains("2 consumers: 1 received entries"), "{shown}");
@@ -154,8 +160,7 @@ mod tests {
                 group.with_consumers(Some(consumers.to_vec()))
             };
             let report = report(vec![stream("s", vec![with("g", &consumers), with("h", &others)])]);
-            let consumers: Vec<_> = consumers.iter().map(Into::into).collect();
-            LastEntry::of(Some(&report), (&values).into(), &consumers)
+            LastEntry::of(Some(&report), (&values).into(), &views(&consumers))
         };
         let got = consumer("b", 0, 1, Some(5));
         assert_eq!(of(vec![never.clone(), got.clone()], vec![], Some(4)), LastEntry::Reported);
