@@ -106,6 +106,17 @@ struct GroupColumn {
 }
 
 impl Store {
+    /// Returns an empty list for the values of so many groups in the next poll: that of the last one if it is not kept.
+    fn take_space(&mut self, at: Duration, groups: usize) -> Vec<(u32, SampledValues)> {
+        let spare = self.newest.take_if(|(before, _)| {
+            let last = self.hour.times.back().copied();
+            !is_apart(last, *before, spacing(groups.max(self.hour.columns.len()))) || *before >= at
+        });
+        let mut values = spare.map(|(_, values)| values).unwrap_or_default();
+        values.clear();
+        values
+    }
+
     fn add(&mut self, at: Duration, values: Vec<(u32, SampledValues)>) {
         let last = self.hour.times.back().copied();
         // The clock may have been set back.
@@ -120,7 +131,7 @@ impl Store {
         }
         let newest = self.newest.replace((at, values));
         if let Some((before, values)) = newest
-            && last.is_none_or(|last| before.saturating_sub(last) >= spacing)
+            && is_apart(last, before, spacing)
             && before < at
         {
             self.hour.add(before, &values, &HOUR);
@@ -186,6 +197,11 @@ impl Store {
         });
         lists.iter().sum::<usize>() * size_of::<(u32, SampledValues)>() + tiers.iter().sum::<usize>()
     }
+}
+
+/// Returns true if a poll may be kept after the last kept one.
+fn is_apart(last: Option<Duration>, at: Duration, spacing: Duration) -> bool {
+    last.is_none_or(|last| at.saturating_sub(last) >= spacing)
 }
 
 fn sample_of(at: Duration, values: &[(u32, SampledValues)], id: u32) -> GroupSample {
@@ -322,11 +338,14 @@ impl GroupHistory {
     /// Returns the history after a poll. `previous` is the report that this history is as of.
     pub fn after(&self, at: Duration, report: &Report, previous: Option<&Report>) -> Self {
         let (ids, next_id) = self.ids_of(report, previous);
-        let mut values = Vec::with_capacity(ids.len());
+        let mut store = self.store();
+        let mut values = store.take_space(at, ids.len());
+        values.reserve_exact(ids.len());
         let groups = ids.iter().zip(groups(report));
         values.extend(groups.map(|(id, (_, group))| (*id, SampledValues::of(group))));
         values.sort_unstable_by_key(|(id, _)| *id);
-        self.store().add(at, values);
+        store.add(at, values);
+        drop(store);
         Self { ids, next_id, store: Arc::clone(&self.store), names: Arc::default() }
     }
 
@@ -371,6 +390,10 @@ impl GroupHistory {
 
     /// Returns an ID for each group of a report, and the ID after the last new one.
     fn ids_of(&self, report: &Report, previous: Option<&Report>) -> (Arc<[u32]>, u32) {
+        let names = |report| groups(report).map(|(key, group)| (key, &group.name));
+        if previous.is_some_and(|previous| names(previous).eq(names(report))) {
+            return (Arc::clone(&self.ids), self.next_id);
+        }
         let mut next_id = self.next_id;
         let mut new_id = || {
             let id = next_id;
@@ -608,6 +631,21 @@ mod tests {
     fn polls_are_kept_less_often_where_groups_are_many() {
         let found = [1, 1_500, 2_000, 10_000, 100_000, 1_000_000].map(|groups| spacing(groups).as_secs());
         assert_eq!(found, [9, 9, 11, 57, 180, 180]);
+    }
+
+    #[test]
+    fn a_poll_takes_no_new_space_while_the_groups_stay_and_the_one_before_is_not_kept() {
+        let report = lags(&[("a", 1), ("b", 2)]);
+        let place = |history: &GroupHistory| history.store().newest.as_ref().map(|(_, list)| list.as_ptr());
+        let first = GroupHistory::default().after(s(0), &report, None);
+        let kept = first.after(s(1), &report, Some(&report));
+        let second = kept.after(s(2), &report, Some(&report));
+        let (before, after) = (place(&second), place(&second.after(s(3), &report, Some(&report))));
+        assert_eq!(before, after);
+        assert!(Arc::ptr_eq(&first.ids, &second.ids));
+        let other = second.after(s(4), &lags(&[("b", 3)]), Some(&report));
+        assert!(!Arc::ptr_eq(&other.ids, &second.ids));
+        assert_eq!(shown(&other, &lags(&[("b", 3)]), "b"), [Some(2), Some(3)]);
     }
 
     #[test]
