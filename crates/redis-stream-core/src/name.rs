@@ -28,6 +28,11 @@ impl Name {
         ThinArc::strong_count(&self.0) > 1
     }
 
+    /// Returns true if both are clones of one name. It does not look at the bytes, which are rarely in the processor's cache.
+    fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0.as_ptr(), other.0.as_ptr())
+    }
+
     /// Creates a name from its [escaped text](Self::text). Text without escapes is used as it is.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
@@ -61,7 +66,7 @@ impl From<&str> for Name {
 
 impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
+        self.is_same(other) || self.as_bytes() == other.as_bytes()
     }
 }
 
@@ -75,7 +80,7 @@ impl PartialOrd for Name {
 
 impl Ord for Name {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.as_bytes().cmp(other.as_bytes())
+        if self.is_same(other) { Ordering::Equal } else { self.as_bytes().cmp(other.as_bytes()) }
     }
 }
 
@@ -127,6 +132,9 @@ mod tests {
         assert!(!name.is_shared());
         let clone = name.clone();
         assert!(name.is_shared() && std::ptr::eq(name.as_bytes(), clone.as_bytes()));
+        assert!(name.is_same(&clone) && name == clone && name.cmp(&clone) == Ordering::Equal);
+        let other = Name::from("orders");
+        assert!(!name.is_same(&other) && name == other && name.cmp(&other) == Ordering::Equal);
         drop(clone);
         assert!(!name.is_shared());
     }

@@ -47,11 +47,13 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     let mut last_report = LastReport { streams: previous.map_or(&[], |report| &report.streams), next: 0 };
     // The states of the streams that are derived were moved out before. Of the others, those that are not kept here go.
     let mut kept = 0;
+    state.has_settled = false;
     for reading in snapshot.nodes.iter().flat_map(|node| &node.streams) {
         match reading.outcome {
             ReadOutcome::Read(_) | ReadOutcome::Taken => continue,
             ReadOutcome::Unchanged { time } => {
                 reports.extend(last_report.of(reading).map(|stream| stream.unchanged_at(time)));
+                state.has_settled = true;
                 kept += 1;
                 continue;
             }
@@ -107,6 +109,7 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         reports.push(shown);
         let (key, is_late) = (&stream.reading.key, stream.is_late);
         let cache = next_cache(stream);
+        state.has_settled |= cache.settled.is_some();
         let is_beyond_report = is_late || cache.knows_more_than_statuses();
         state.notable.set(key, Notable::BeyondReport, is_beyond_report);
         state.notable.set(key, Notable::InDanger, cache.is_in_danger());

@@ -54,6 +54,8 @@ pub struct LagState {
     restored: HashMap<Name, Vec<RestoredGroup>>,
     /// Number of times that a stream was settled, which spreads their next derivations.
     pub(super) settled_streams: u32,
+    /// False if no stream is settled at present.
+    pub(super) has_settled: bool,
     pub(super) later_pages: LaterPages,
     /// The memory of streams, where it is asked for.
     pub(super) memory: HashMap<Name, SeldomAsked<u64>>,
@@ -314,7 +316,8 @@ impl LagState {
     /// passed as [`ReadOutcome::Unchanged`](crate::snapshot::ReadOutcome::Unchanged).
     #[must_use]
     pub fn settled(&self, key: &Name, epoch: Epoch) -> Option<Settled> {
-        let stream = self.streams.get(key).filter(|stream| stream.epoch() == Some(epoch))?;
+        let known = self.has_settled.then(|| self.streams.get(key)).flatten();
+        let stream = known.filter(|stream| stream.epoch() == Some(epoch))?;
         stream.settled.as_deref().copied()
     }
 
