@@ -36,7 +36,7 @@ pub struct ChangedAlerts {
 impl RuleChanges {
     /// Notes an alert that has just begun to fire, or has just resolved.
     pub(super) fn note(&mut self, alert: &TrackedAlert) {
-        let alerts = if alert.phase == Phase::Resolved { &mut self.resolved } else { &mut self.firing };
+        let alerts = if alert.phase() == Phase::Resolved { &mut self.resolved } else { &mut self.firing };
         alerts.note(alert.state().value, &alert.subject);
     }
 

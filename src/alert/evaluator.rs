@@ -507,7 +507,7 @@ impl<'w> SubjectCursor<'w> {
             Evaluation::Holds(_) => held(view, self.now),
             Evaluation::Clear | Evaluation::Unknown => before,
         };
-        if known.phase == Phase::Firing && state.phase == Phase::Resolved {
+        if known.phase() == Phase::Firing && state.phase == Phase::Resolved {
             alert.set_resolved_reason(&self.reason(&alert, held.as_ref(), evaluation, view));
         }
         self.after.push((alert, held.filter(|_| state.phase == Phase::Firing)));

@@ -55,7 +55,7 @@ impl Sources {
         for (inhibit, subjects) in RULES.iter().zip(&mut self.firing) {
             if has(rule, inhibit.source) {
                 let name = Arc::new(rule.name.clone());
-                let firing = alerts.iter().filter(|alert| alert.phase == Phase::Firing);
+                let firing = alerts.iter().filter(|alert| alert.phase() == Phase::Firing);
                 subjects.extend(firing.map(|alert| (alert.subject.clone(), Arc::clone(&name))));
             }
         }
@@ -79,7 +79,7 @@ pub(super) struct Inhibitors<'s>(Vec<&'s BTreeMap<AlertSubject, Arc<String>>>);
 impl Inhibitors<'_> {
     /// Sets by which alert one of the rule's alerts is inhibited, if it fires.
     pub(super) fn apply(&self, alert: &mut TrackedAlert) -> InhibitionChange {
-        match alert.phase {
+        match alert.phase() {
             Phase::Pending => alert.set_inhibited_by(None),
             Phase::Resolved => {}
             Phase::Firing => {

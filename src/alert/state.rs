@@ -14,10 +14,11 @@ pub const RESOLVED_RETENTION: Duration = Duration::from_secs(15 * 60);
 pub const RESEND_DELAY: Duration = Duration::from_secs(60);
 
 /// The phase of an alert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// The condition holds, but not for long enough.
+    #[default]
     Pending,
     Firing,
     Resolved,

@@ -54,7 +54,7 @@ impl Evaluator {
                 match self.move_alert(&rule.name, held_alert, &labels) {
                     Moved::Kept => None,
                     Moved::Orphaned(orphaned) => {
-                        Some(orphaned).filter(|(alert, _)| alert.phase != Phase::Pending)
+                        Some(orphaned).filter(|(alert, _)| alert.phase() != Phase::Pending)
                     }
                 }
             });
@@ -140,7 +140,7 @@ impl RuleState {
         let alerts = std::mem::take(&mut self.alerts).into_alerts();
         let resolved = alerts.filter_map(|(mut alert, _)| {
             let state = step(Some(alert.state()), Evaluation::Clear, &Times::default(), now)?;
-            if alert.phase != Phase::Resolved {
+            if alert.phase() != Phase::Resolved {
                 alert.set_resolved_reason(reason);
             }
             alert.set_state(state);
