@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::alert::rule::{Rule, RuleLabels, TargetLabels};
+use crate::alert::rule::{Rule, TargetLabels};
+use crate::alert::rule_labels::RuleLabels;
 use crate::alert::state::{AlertState, Phase};
+use crate::alert::subject::AlertSubject;
 use redis_stream_core::name::Name;
 use redis_stream_lag::compact::{Micros, MostlyDefault};
 
@@ -188,15 +190,6 @@ impl AlertSummary {
     }
 }
 
-/// The subject of an alert. Subjects sort in the order of a report.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct AlertSubject {
-    /// Key of the stream; `None` if the subject is the target.
-    pub stream: Option<Name>,
-    /// Name of the group; `None` if the subject is a stream or the target.
-    pub group: Option<Name>,
-}
-
 /// A pending or firing alert, without `alerts.external_labels`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActiveAlert {
@@ -356,13 +349,6 @@ impl Active {
         self.rules
             .iter()
             .map(|(rule, entries)| (rule, entries.iter().filter(|entry| entry.phase() != Phase::Resolved)))
-    }
-}
-
-impl AlertSubject {
-    pub(super) fn labels(&self, target: &TargetLabels) -> BTreeMap<String, String> {
-        let text = |name: &Option<Name>| name.as_ref().map(|name| name.text().into_owned());
-        target.subject(text(&self.stream).as_deref(), text(&self.group).as_deref())
     }
 }
 

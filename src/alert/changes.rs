@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::alert::active::{AlertSubject, TrackedAlert};
+use crate::alert::active::TrackedAlert;
 use crate::alert::state::Phase;
+use crate::alert::subject::AlertSubject;
 use crate::format::unicode::shortened;
 use redis_stream_core::name::Name;
 

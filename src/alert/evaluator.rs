@@ -7,7 +7,7 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::active::{Active, ActiveAlert, AlertSubject, TrackedAlert};
+use crate::alert::active::{Active, ActiveAlert, TrackedAlert};
 use crate::alert::changes::{AlertChanges, RuleChanges};
 use crate::alert::condition::{Condition, Operand};
 use crate::alert::evaluator::reload::RemovedRule;
@@ -22,6 +22,7 @@ use crate::alert::notification::{
 use crate::alert::resolved_reason::{self, HeldValues, SubjectView};
 use crate::alert::rule::{Rule, TargetLabels};
 use crate::alert::state::{Evaluation, InhibitionChange, Phase, Times, step};
+use crate::alert::subject::AlertSubject;
 use redis_stream_core::name::Name;
 use redis_stream_core::wall_clock::ClockShift;
 use redis_stream_lag::report::{GroupReport, LimitedCounts, Report, ReportedStream, StreamReport};

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::alert::active::{AlertSubject, TrackedAlert};
+use crate::alert::active::TrackedAlert;
 use crate::alert::rule::Rule;
 use crate::alert::state::{InhibitionChange, Phase};
+use crate::alert::subject::AlertSubject;
 
 /// The label by which rules take part in inhibition.
 pub const LABEL: &str = "inhibition";

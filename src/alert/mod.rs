@@ -8,6 +8,7 @@
 //! | [`expression`] | comparisons joined by `and`, `or` and `unless`, for built-in rules |
 //! | [`template`] | texts with placeholders for the labels and the value of an alert |
 //! | [`rule`] | a rule: selector, condition, times, labels, annotations |
+//! | [`subject`], [`rule_labels`] | what an alert is about, and the labels of many alerts of a rule |
 //! | [`recommended`] | the built-in rules |
 //! | [`loss_window`] | entries lost in the last five minutes, or hour |
 //! | [`gone_groups`] | groups that were read and then vanished |
@@ -47,7 +48,9 @@ pub mod recommended;
 pub mod resolved_reason;
 pub mod rule;
 pub mod rule_file;
+pub mod rule_labels;
 pub mod state;
+pub mod subject;
 pub mod template;
 pub(crate) mod test_support;
 pub mod web_link;

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alert::active::AlertSubject;
 use crate::alert::evaluator::rule_alerts::{HeldAlert, RuleAlerts};
 use crate::alert::evaluator::{Evaluated, Evaluator, EvaluatorSettings, RuleState};
 use crate::alert::fact;
 use crate::alert::resolved_reason::{RULE_REMOVED, TARGET_REMOVED};
 use crate::alert::rule::TargetLabels;
 use crate::alert::state::{Evaluation, InhibitionChange, Phase, Times, step};
+use crate::alert::subject::AlertSubject;
 use redis_stream_core::name::Name;
 
 /// A rule that was removed, with its resolved alerts. They are still sent for a while, with the labels under which

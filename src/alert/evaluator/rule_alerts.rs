@@ -109,8 +109,8 @@ impl AlertList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::active::AlertSubject;
     use crate::alert::state::{AlertState, Phase};
+    use crate::alert::subject::AlertSubject;
     use crate::alert::test_support::{group, lagging, stream};
     use redis_stream_core::name::Name;
     use redis_stream_lag::report::ReportedStream;
