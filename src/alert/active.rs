@@ -33,7 +33,7 @@ pub(super) struct TrackedAlert {
     details: MostlyDefault<AlertDetails>,
 }
 
-/// What a pending alert lacks.
+/// What a pending alert lacks, unless it is not known if its condition holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct AlertDetails {
     phase: Phase,

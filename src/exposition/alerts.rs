@@ -78,7 +78,7 @@ impl AlertSeries {
     }
 
     fn write_alerts(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut lines = SampleWriter::new(NAME, out);
+        let mut lines = AlertSampleWriter::new(NAME, out);
         self.active.try_for_each(|phase, labels, subject| {
             let state = if phase == Phase::Pending { "pending" } else { "firing" };
             lines.label("alertname", labels.alert_name());
@@ -94,7 +94,7 @@ impl AlertSeries {
     }
 
     fn write_gone(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut lines = SampleWriter::new(GROUP_GONE, out);
+        let mut lines = AlertSampleWriter::new(GROUP_GONE, out);
         for (stream, group) in &*self.gone {
             let subject = self.active.target_labels().subject(Some(&stream.text()), Some(&group.text()));
             let first = ["target", "db", "stream", "group"];
@@ -108,7 +108,7 @@ impl AlertSeries {
 }
 
 /// Writes samples whose value is 1.
-struct SampleWriter<'w> {
+struct AlertSampleWriter<'w> {
     metric: &'static str,
     /// Lines that are not written yet, and the begin of the next.
     text: Vec<u8>,
@@ -116,7 +116,7 @@ struct SampleWriter<'w> {
     out: &'w mut dyn Write,
 }
 
-impl<'w> SampleWriter<'w> {
+impl<'w> AlertSampleWriter<'w> {
     fn new(metric: &'static str, out: &'w mut dyn Write) -> Self {
         Self { metric, text: Vec::new(), has_label: false, out }
     }

@@ -426,7 +426,7 @@ mod tests {
     use super::*;
     use crate::alert::rule::TargetLabels;
     use crate::api::groups::TargetSnapshot;
-    use crate::page::test_support::{group, report, stream, target, values};
+    use crate::page::test_support::{READ_AT, group, report, stream, target, values};
     use redis_stream_core::id::StreamId;
     use redis_stream_lag::report::{
         ConditionSet, ConsumerReport, GroupReport, GroupStatus, GroupValues, HistoryCoverage, Lag,
@@ -481,7 +481,7 @@ mod tests {
             ..with(&[Status::Stalled, Status::Lagging, Status::Losing])
         };
         let (name, idle) = (Name::from("<i>fraud-1"), Duration::from_secs(3));
-        let consumer = ConsumerReport::new(name, 2, idle, Some(idle), Duration::ZERO);
+        let consumer = ConsumerReport::new(name, 2, idle, Some(idle), READ_AT);
         group("fraud", values).with_consumers(Some(vec![consumer]))
     }
 

@@ -13,6 +13,9 @@ use redis_stream_lag::report::{GroupReport, GroupValues, StreamIds, StreamReport
 
 pub(super) use crate::alert::test_support::{group, report};
 
+/// Time of the reading of each stream.
+pub(super) const READ_AT: Duration = Duration::from_secs(1_700_000_000);
+
 /// Returns the values of a group that is caught up; everything that may be unknown is.
 pub(super) fn values() -> GroupValues {
     GroupValues {
@@ -36,7 +39,7 @@ pub(super) fn stream(key: impl Into<Name>, groups: Vec<GroupReport>) -> StreamRe
         is_last_generated_timestamp: true,
         ..StreamValues::default()
     };
-    let read_at = Duration::from_secs(1_700_000_000).into();
+    let read_at = READ_AT.into();
     StreamReport { values: Some(values), read_at, ..test_support::stream(key, groups) }
 }
 

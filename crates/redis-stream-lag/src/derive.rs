@@ -221,6 +221,7 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, mut open: GroupState
             known.deleted = deleted_pending;
             if is_new {
                 (known.oldest, known.oldest_consumer) = (None, None);
+                open.cache.pending.take_if(|known| known.census.is_none() && known.deleted.is_none());
             }
         }
         None => {}

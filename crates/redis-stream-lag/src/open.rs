@@ -212,7 +212,7 @@ impl GroupState {
     }
 
     /// Removes and returns what is known of the pending entries of a group that was created again: the census, and the
-    /// oldest pending entry if this poll has read it.
+    /// oldest pending entry if this poll knows it.
     pub(super) fn take_pending(&mut self) -> Option<Box<KnownPending>> {
         let is_known = self.pel_head == PelHeadState::Cached;
         let mut known = self.cache.pending.take()?;

@@ -557,9 +557,9 @@ pub struct ConsumerReport {
     /// Name of the consumer.
     pub name: Name,
     /// The time of its last attempt to read, with the lower half of the number of pending entries above it.
-    attempted: u64,
+    seen_at: u64,
     /// The time at which it last got an entry and one more, or 0, with the upper half of that number above it.
-    received: u64,
+    active_at: u64,
 }
 
 /// Bits of each of a consumer's times, which are in milliseconds since the Unix epoch, modulo 557 years.
@@ -576,6 +576,12 @@ const fn between(earlier: u64, later: u64, span: u64) -> u64 {
     (later % span + span - earlier % span) % span
 }
 
+/// Returns the age at `now` of what was at `then`; zero if that is later. No age comes near the span.
+fn age_at(now: Duration, then: u64, span: u64) -> Duration {
+    let age = between(then, millis(now), span);
+    Duration::from_millis(if age > span / 4 * 3 { 0 } else { age })
+}
+
 impl ConsumerReport {
     /// Returns a consumer that was read at `read_at`, by the server's clock, since the Unix epoch. A number that does not
     /// fit is kept as the largest one.
@@ -589,32 +595,32 @@ impl ConsumerReport {
     ) -> Self {
         let pending = messages_pending.min((1 << (2 * HALF_BITS)) - 1);
         let before = |age: Duration, span: u64| between(millis(age).min(MAX_AGE), millis(read_at), span);
-        let attempted = before(idle, TIME_SPAN);
-        let received = inactive.map_or(0, |inactive| before(inactive, TIME_SPAN - 1) + 1);
+        let seen_at = before(idle, TIME_SPAN);
+        let active_at = inactive.map_or(0, |inactive| before(inactive, TIME_SPAN - 1) + 1);
         // The shift drops the upper half.
         let (lower, upper) = (pending << TIME_BITS, pending >> HALF_BITS << TIME_BITS);
-        Self { name, attempted: attempted | lower, received: received | upper }
+        Self { name, seen_at: seen_at | lower, active_at: active_at | upper }
     }
 
     /// Returns the number of entries delivered to the consumer and not acknowledged. Source: XINFO CONSUMERS pending.
     #[must_use]
     pub fn messages_pending(&self) -> u64 {
-        self.attempted >> TIME_BITS | self.received >> TIME_BITS << HALF_BITS
+        self.seen_at >> TIME_BITS | self.active_at >> TIME_BITS << HALF_BITS
     }
 
     /// Returns the time from its last attempt to read to `now`; before server 7.2, from its last successful read. Source:
     /// XINFO CONSUMERS idle.
     #[must_use]
     pub fn idle(&self, now: Duration) -> Duration {
-        Duration::from_millis(between(self.attempted % TIME_SPAN, millis(now), TIME_SPAN))
+        age_at(now, self.seen_at % TIME_SPAN, TIME_SPAN)
     }
 
     /// Returns the time from when an entry was last delivered to it or claimed by it to `now`. `None` before server 7.2, and
     /// if that never happened. Source: XINFO CONSUMERS inactive.
     #[must_use]
     pub fn inactive(&self, now: Duration) -> Option<Duration> {
-        let received = (self.received % TIME_SPAN).checked_sub(1)?;
-        Some(Duration::from_millis(between(received, millis(now), TIME_SPAN - 1)))
+        let active_at = (self.active_at % TIME_SPAN).checked_sub(1)?;
+        Some(age_at(now, active_at, TIME_SPAN - 1))
     }
 }
 
@@ -623,8 +629,8 @@ impl fmt::Debug for ConsumerReport {
         f.debug_struct("ConsumerReport")
             .field("name", &self.name)
             .field("messages_pending", &self.messages_pending())
-            .field("attempted_ms", &(self.attempted % TIME_SPAN))
-            .field("received_ms", &(self.received % TIME_SPAN).checked_sub(1))
+            .field("seen_at_ms", &(self.seen_at % TIME_SPAN))
+            .field("active_at_ms", &(self.active_at % TIME_SPAN).checked_sub(1))
             .finish()
     }
 }
@@ -654,6 +660,10 @@ mod tests {
                 assert_eq!(numbers(&consumer, read_at), (count, ms(idle), inactive), "at {read_at:?}");
                 let later = inactive.map(|age| age + ms(10_000));
                 assert_eq!(numbers(&consumer, read_at + ms(10_000)), (count, ms(idle + 10_000), later));
+                let earlier = inactive.map(|age| age.saturating_sub(ms(5)));
+                if let Some(before) = read_at.checked_sub(ms(5)) {
+                    assert_eq!(numbers(&consumer, before), (count, ms(idle.saturating_sub(5)), earlier));
+                }
             }
             let largest = Some(Duration::MAX);
             let largest = ConsumerReport::new(Name::from("c"), u64::MAX, Duration::MAX, largest, read_at);

@@ -1,6 +1,7 @@
 //! Saves alerts and the notification log to the state file: when an alert or a log entry changes, and each minute while
 //! there is any alert, so that the file's age is the time without monitoring. Loads them at the start.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -195,11 +196,15 @@ impl StateSaver {
                     state.remembered().map(|group| SavedGroup::of(labels, &group, now))
                 })
             });
-            let pasts = LazyList(|| states.iter().filter_map(|(labels, state)| past(labels, state)));
+            let has_come_to_pasts = Cell::new(false);
+            let pasts = LazyList(|| {
+                has_come_to_pasts.set(true);
+                states.iter().filter_map(|(labels, state)| past(labels, state))
+            });
             let saved = SavedState { saved_at: now, alerts, receivers, groups, pasts };
             match state_file::save(&path, &saved) {
                 // Alerts matter more than charts.
-                Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge && has_come_to_pasts.get() => {
                     let SavedState { saved_at, alerts, receivers, groups, .. } = saved;
                     let pasts = Vec::<SavedPast>::new();
                     state_file::save(&path, &SavedState { saved_at, alerts, receivers, groups, pasts })
