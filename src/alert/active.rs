@@ -73,20 +73,17 @@ impl TrackedAlert {
 
     /// Returns its state, with times in whole microseconds.
     pub(super) fn state(&self) -> AlertState {
-        let (fired_at, last_sent_at) =
-            self.details.get().map_or((None, None), |details| (details.fired_at, details.last_sent_at));
-        let (resolved_at, kept_since, unknown_since) = self
-            .rare()
-            .map_or((None, None, None), |rare| (rare.resolved_at, rare.kept_since, rare.unknown_since));
+        let (details, rare) = (self.details.get(), self.rare());
+        let time = |time: Option<Micros>| time.map(Micros::get);
         AlertState {
             phase: self.phase(),
             value: self.value,
             active_at: self.active_at.get(),
-            fired_at: fired_at.map(Micros::get),
-            resolved_at: resolved_at.map(Micros::get),
-            kept_since: kept_since.map(Micros::get),
-            unknown_since: unknown_since.map(Micros::get),
-            last_sent_at: last_sent_at.map(Micros::get),
+            fired_at: time(details.and_then(|details| details.fired_at)),
+            resolved_at: time(rare.and_then(|rare| rare.resolved_at)),
+            kept_since: time(rare.and_then(|rare| rare.kept_since)),
+            unknown_since: time(rare.and_then(|rare| rare.unknown_since)),
+            last_sent_at: time(details.and_then(|details| details.last_sent_at)),
         }
     }
 
@@ -233,15 +230,8 @@ impl Active {
 
     /// Returns all pending and firing alerts without their annotations.
     pub fn without_annotations(&self) -> impl Iterator<Item = ActiveAlert> + '_ {
-        self.by_rule().flat_map(|(rule, entries)| {
-            let prepared = RuleLabels::new(rule, &self.target);
-            entries.map(move |entry| {
-                let mut labels = BTreeMap::new();
-                prepared.for_each(&entry.subject, |name, value| {
-                    labels.insert(name.to_owned(), value.to_owned());
-                });
-                entry.shown(labels, BTreeMap::new())
-            })
+        self.present().map(|(rule, entry)| {
+            entry.shown(rule.labels(&entry.subject.labels(&self.target)), BTreeMap::new())
         })
     }
 

@@ -211,6 +211,12 @@ impl GroupState {
         }
     }
 
+    /// Returns true if the oldest pending entry is known to be below this ID.
+    pub(super) fn has_pending_below(&self, id: StreamId) -> bool {
+        self.pel_head == PelHeadState::Cached
+            && self.cache.oldest_pending().is_some_and(|cached| cached.id() < id)
+    }
+
     /// Removes and returns what is known of the pending entries of a group that was created again: the census, and the
     /// oldest pending entry if this poll knows it.
     pub(super) fn take_pending(&mut self) -> Option<Box<KnownPending>> {

@@ -59,6 +59,10 @@ impl CachedOldestPending {
         Self { id, deliveries, idle, pending: group.pending, at: Micros::from(at), trimmed: None }
     }
 
+    pub(super) fn id(&self) -> StreamId {
+        self.id
+    }
+
     /// Returns the node's clock before XPENDING was sent.
     pub(super) fn asked_at(&self) -> Duration {
         self.at.get()

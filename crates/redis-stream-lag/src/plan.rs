@@ -127,11 +127,10 @@ impl QuestionPlan {
     }
 
     fn ask_for_orphans(&mut self, at: usize, stream: &mut StreamState<'_>) {
-        let (Some(first), now) = (stream.info.first, stream.info.time) else { return };
+        let Some(first) = stream.info.first else { return };
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let begins_below = matches!(open.oldest_pending(now), PelHead::Entry(entry) if entry.id < first);
-            if !begins_below || std::mem::replace(&mut open.orphans_were_asked, true) {
+            if !open.has_pending_below(first) || std::mem::replace(&mut open.orphans_were_asked, true) {
                 continue;
             }
             if let Some(count) = open.cache.oldest_pending().and_then(|cached| cached.below(first)) {
@@ -149,11 +148,9 @@ impl QuestionPlan {
     fn ask_for_oldest_needed(&mut self, at: usize, stream: &mut StreamState<'_>) {
         let info = &stream.info;
         let Some(first) = info.first.filter(|_| info.group_count == info.groups.len() as u64) else { return };
-        let now = info.time;
         for (number, group) in info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let begins_below = matches!(open.oldest_pending(now), PelHead::Entry(entry) if entry.id < first);
-            if !begins_below || std::mem::replace(&mut open.oldest_needed_was_asked, true) {
+            if !open.has_pending_below(first) || std::mem::replace(&mut open.oldest_needed_was_asked, true) {
                 continue;
             }
             if let Some(needed) = open.cache.oldest_pending().and_then(|cached| cached.needed(first)) {
