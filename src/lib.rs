@@ -9,7 +9,7 @@
 //! | step | returns | |
 //! | --- | --- | --- |
 //! | `Servers::read` | [`Snapshot`] | I/O: `XINFO` of streams, groups and consumers, in pipelines |
-//! | [`Derivation::open`], [`Derivation::questions`] | [`Question`]s | pure: "the oldest pending entry", "the entries between two IDs" |
+//! | [`Derivation::open`], [`Derivation::questions`] | [`Question`]s | pure: "the oldest pending entry", "the entries between two IDs"; streams without a question are derived here |
 //! | `Servers::ask` | [`Answer`]s | I/O: all questions share pipelines |
 //! | [`Derivation::answer`], [`Derivation::close`] | [`Report`] | pure: lag, bounds, ages, losses, status |
 //! | [`Evaluator::step`] | [`Notification`]s | pure: alerts that fire or resolve |

@@ -190,7 +190,8 @@ impl Poller {
             memory_interval: self.poll.memory_interval,
             timeout: self.poll.timeout,
         };
-        let mut derivation = Derivation::open(&mut snapshot, &mut self.lag, budget, began - self.started);
+        let (at, previous) = (began - self.started, self.last_report.as_deref());
+        let mut derivation = Derivation::open(&mut snapshot, &mut self.lag, budget, at, previous);
         let mut first_error = None;
         loop {
             let questions = derivation.questions();
@@ -209,7 +210,7 @@ impl Poller {
         self.servers.spend_payload(derivation.payload_bytes_read());
         let limited = self.servers.export_counts();
         let late = derivation.late_streams().cloned().collect();
-        let report = Report { limited, ..derivation.close(self.last_report.as_deref()) };
+        let report = Report { limited, ..derivation.close() };
         self.metrics.count_entries(report.counted_entries);
         Derived { report: Arc::new(report), late, error: first_error }
     }

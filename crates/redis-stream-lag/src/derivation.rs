@@ -5,57 +5,52 @@ use std::time::Duration;
 use crate::audit::{self, AuditResult};
 use crate::budget::Budget;
 use crate::census::{ENTRIES_PER_POLL, PageReading};
+use crate::complete::Turns;
 use crate::deleted_pending::{DeletedPending, IsInStream, LOOK_UPS_PER_POLL};
+use crate::derive::{self, StreamReports};
 use crate::holder::OldestNeeded;
 use crate::open::{CensusTurn, PelHeadState, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::CachedOldestPending;
+use crate::plan;
 use crate::question::{Answer, Question};
 use crate::report::{Report, SilentConsumers};
-use crate::snapshot::{ConsumersReading, NodeReading, Snapshot, StreamReading};
+use crate::snapshot::{ConsumersReading, Snapshot, StreamInfo, StreamReading};
 use crate::state::LagState;
 use crate::worklist::Worklists;
-use crate::{derive, plan};
 use redis_stream_core::name::Name;
 
 /// Derives the report of one poll. See the [crate] for the order of the calls.
 #[derive(Debug)]
 pub struct Derivation<'a> {
     poll: PollState<'a>,
+    reports: StreamReports<'a>,
     /// Index of the stream and purpose of each question returned last.
     asked: Vec<(usize, QuestionPurpose)>,
     granted_payload_bytes: u64,
 }
 
 impl<'a> Derivation<'a> {
-    /// Advances `state` to the snapshot and resolves each lag that needs no question. Takes what was read of each stream out
-    /// of the snapshot, to drop it as soon as the report has its values.
+    /// Advances `state` to the snapshot and derives the report of each stream that needs no question. Takes what was read
+    /// of each stream out of the snapshot, to drop it as soon as the report has its values.
     ///
     /// `at` is the time at which the poll began, by a monotonic clock of the caller's; its origin does not matter.
-    pub fn open(snapshot: &'a mut Snapshot, state: &'a mut LagState, budget: Budget, at: Duration) -> Self {
+    /// `previous` is the report of the previous poll: a stream that is deferred or late keeps its values from there.
+    pub fn open(
+        snapshot: &'a mut Snapshot,
+        state: &'a mut LagState,
+        budget: Budget,
+        at: Duration,
+        previous: Option<&'a Report>,
+    ) -> Self {
         let gap = state.polled_at.replace(at).map_or(Duration::ZERO, |before| at.saturating_sub(before));
-        let taken: Vec<_> = snapshot
-            .nodes
-            .iter_mut()
-            .flat_map(|node| &mut node.streams)
-            .map(StreamReading::take_info)
-            .collect();
-        let snapshot: &Snapshot = snapshot;
-        let of_node =
-            |node: (usize, &'a NodeReading)| node.1.streams.iter().map(move |reading| (node, reading));
-        let readings = snapshot.nodes.iter().enumerate().flat_map(of_node);
-        let mut streams = Vec::with_capacity(taken.iter().flatten().count());
-        for ((node, reading), info) in readings.zip(taken) {
-            let Some(info) = info else { continue };
-            let mut cache = state.streams.remove(&reading.key).unwrap_or_default();
-            cache.resume(at.saturating_sub(gap));
-            cache.note_gap(gap);
-            streams.push(StreamState::open(node, reading, info, cache, (at, budget.timeout)));
-        }
+        let streams = snapshot.nodes.iter_mut().flat_map(|node| &mut node.streams);
+        let taken: Vec<_> = streams.map(StreamReading::take_info).collect();
+        let mut reports = StreamReports::new(taken.len(), previous, (at, budget.audit_period));
         let mut poll = PollState {
             snapshot,
             state,
             budget,
-            streams,
+            streams: Vec::new(),
             round: 0,
             worklists: Worklists::default(),
             audits_were_asked: false,
@@ -69,8 +64,9 @@ impl<'a> Derivation<'a> {
             at,
             gap,
         };
+        open_streams(&mut poll, taken, &mut reports);
         poll.worklists.scans = poll.unfinished_counts();
-        Self { poll, asked: Vec::new(), granted_payload_bytes: budget.payload_bytes }
+        Self { poll, reports, asked: Vec::new(), granted_payload_bytes: budget.payload_bytes }
     }
 
     /// Returns the next questions, within the budget. Empty once nothing is left to ask or the budget is used up.
@@ -115,11 +111,15 @@ impl<'a> Derivation<'a> {
         self.poll.streams.iter().filter(|stream| stream.is_late).map(|stream| &stream.reading.key)
     }
 
-    /// Returns the report. A stream that is deferred or late keeps its values from `previous`, the report of the previous
-    /// poll.
+    #[cfg(test)]
+    pub(crate) fn open_streams(&self) -> usize {
+        self.poll.streams.len()
+    }
+
+    /// Returns the report.
     #[must_use]
-    pub fn close(self, previous: Option<&Report>) -> Report {
-        derive::report(self.poll, previous)
+    pub fn close(self) -> Report {
+        derive::report(self.poll, self.reports)
     }
 
     fn take_answer(&mut self, at: usize, purpose: QuestionPurpose, answer: Answer) {
@@ -225,6 +225,41 @@ impl<'a> Derivation<'a> {
                 stream.entries_unavailable = true;
             }
             _ => {}
+        }
+    }
+}
+
+/// Opens the streams that were read, and derives those about which nothing has to be asked. `taken` is what was read of
+/// each stream in the snapshot; `None` if it was not read.
+fn open_streams(
+    poll: &mut PollState<'_>,
+    taken: Vec<Option<Box<StreamInfo>>>,
+    reports: &mut StreamReports<'_>,
+) {
+    let PollState { snapshot, state, budget, at, gap, .. } = poll;
+    if budget.memory_interval.is_none() {
+        state.memory.clear();
+    }
+    state.has_settled = false;
+    let mut turns = Turns::new(budget);
+    let nodes = snapshot.nodes.iter().enumerate();
+    let readings = nodes.flat_map(|node| node.1.streams.iter().map(move |reading| (node, reading)));
+    for (ordinal, ((node, reading), info)) in readings.zip(taken).enumerate() {
+        let Some(info) = info else { continue };
+        let mut cache = state.streams.remove(&reading.key).unwrap_or_default();
+        cache.resume(at.saturating_sub(*gap));
+        cache.note_gap(*gap);
+        let mut stream = StreamState::open(node, (ordinal, reading), info, cache, (*at, budget.timeout));
+        let asks_for_memory = budget.memory_interval.is_some();
+        let memory = asks_for_memory.then(|| state.memory.entry(reading.key.clone()).or_default());
+        if stream.is_complete((*at, budget), &mut turns, memory) {
+            reports.derive(stream, state);
+        } else {
+            if poll.streams.len() == poll.streams.capacity() {
+                // By an eighth rather than to twice the size: in the first polls, all streams may be here.
+                poll.streams.reserve_exact(poll.streams.len() / 8 + 16);
+            }
+            poll.streams.push(stream);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Derives the report from the state of a poll that has no questions left.
+//! Derives the reports of streams about which a poll has no questions left.
 
 use std::time::Duration;
 
@@ -37,43 +37,39 @@ use redis_stream_core::name::Name;
 /// Number of streams whose space is given back at once.
 const GIVEN_BACK: usize = if cfg!(test) { 2 } else { 1_024 };
 
-pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
-    let PollState { snapshot, state, streams, counted_entries, at, gap, budget, .. } = poll;
+/// Derives the reports of the streams that are still open, adds those that were not read, and returns the whole report.
+pub(super) fn report(poll: PollState<'_>, mut reports: StreamReports<'_>) -> Report {
+    let PollState { snapshot, state, streams, counted_entries, at, gap, .. } = poll;
     state.set_later_pages(poll.later_pages, poll.census_left);
-    if budget.memory_interval.is_none() {
-        state.memory.clear();
-    }
-    let mut reports = Vec::with_capacity(snapshot.nodes.iter().map(|node| node.streams.len()).sum());
-    let mut last_report = LastReport { streams: previous.map_or(&[], |report| &report.streams), next: 0 };
-    // The states of the streams that are derived were moved out before. Of the others, those that are not kept here go.
-    let mut kept = 0;
-    state.has_settled = false;
-    for reading in snapshot.nodes.iter().flat_map(|node| &node.streams) {
+    // The states of the streams that are still open were moved out before. Of the others, those that are not kept go.
+    let mut kept = reports.derived;
+    reports.last.rewind();
+    let readings = snapshot.nodes.iter().flat_map(|node| &node.streams);
+    for (ordinal, reading) in readings.enumerate() {
+        let shown = &mut reports.streams[ordinal];
         match reading.outcome {
             ReadOutcome::Read(_) | ReadOutcome::Taken => continue,
             ReadOutcome::Unchanged { time } => {
-                reports.extend(last_report.of(reading).map(|stream| stream.unchanged_at(time)));
+                *shown = reports.last.of(reading).map(|stream| stream.unchanged_at(time));
                 state.has_settled = true;
                 kept += 1;
                 continue;
             }
             ReadOutcome::Refused => {
-                reports.push(unread(reading).into());
+                *shown = Some(unread(reading).into());
                 state.streams.remove(&reading.key);
                 state.notable.forget(&reading.key);
             }
             ReadOutcome::Missing | ReadOutcome::WrongType => {
-                reports.push(unread(reading).into());
+                *shown = Some(unread(reading).into());
                 state.memory.remove(&reading.key);
                 if let Some(cache) = state.streams.get_mut(&reading.key) {
                     **cache = std::mem::take(&mut **cache).without_stream(at);
                 }
             }
-            ReadOutcome::Unreachable => reports.push(unread(reading).into()),
+            ReadOutcome::Unreachable => *shown = Some(unread(reading).into()),
             // What a family has is not known before each of its streams was read.
-            ReadOutcome::Deferred => {
-                reports.extend(last_report.of(reading).or_else(|| not_yet_read(reading)));
-            }
+            ReadOutcome::Deferred => *shown = reports.last.of(reading).or_else(|| not_yet_read(reading)),
         }
         let Some(cache) = state.streams.get_mut(&reading.key) else { continue };
         kept += 1;
@@ -87,10 +83,55 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
     if state.streams.len() > kept {
         state.forget_missing(snapshot);
     }
-    // Of the groups of one stream.
-    let mut statuses = Vec::new();
-    for mut stream in draining(streams) {
-        let before = last_report.of(stream.reading);
+    reports.last.rewind();
+    for stream in draining(streams) {
+        reports.derive(stream, state);
+    }
+    state.memory.retain(|key, _| state.streams.contains_key(key));
+    let mut streams: Vec<_> = reports.streams.into_iter().flatten().collect();
+    // The streams of each node are sorted already.
+    if snapshot.nodes.len() > 1 {
+        streams.sort_by(|a, b| a.key.cmp(&b.key));
+    }
+    Report { streams, counted_entries, ..Report::default() }
+}
+
+/// The reports of the streams of one poll, while they are derived.
+#[derive(Debug)]
+pub(super) struct StreamReports<'a> {
+    /// By the position of each stream in the snapshot.
+    streams: Vec<Option<ReportedStream>>,
+    /// Number of streams that were derived.
+    derived: usize,
+    last: LastReport<'a>,
+    /// Start of the poll, by the caller's monotonic clock.
+    at: Duration,
+    audit_period: Duration,
+    /// Of the groups of one stream; kept for its space.
+    statuses: Vec<GroupStatus>,
+}
+
+impl<'a> StreamReports<'a> {
+    /// Returns the reports of a poll that began at `at`, for so many streams in its snapshot. None is derived yet.
+    pub(super) fn new(
+        count: usize,
+        previous: Option<&'a Report>,
+        (at, audit_period): (Duration, Duration),
+    ) -> Self {
+        Self {
+            streams: vec![None; count],
+            derived: 0,
+            last: LastReport { streams: previous.map_or(&[], |report| &report.streams), next: 0 },
+            at,
+            audit_period,
+            statuses: Vec::new(),
+        }
+    }
+
+    /// Derives the report of a stream about which no question is open, and gives its state back to `state`.
+    pub(super) fn derive(&mut self, mut stream: StreamState<'_>, state: &mut LagState) {
+        let at = self.at;
+        let before = self.last.of(stream.reading);
         note_group_changes(&mut stream, before.as_deref(), at);
         note_losses(&mut stream, at);
         note_retention(&mut stream, at);
@@ -98,15 +139,16 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         if let (Some(before), None) = (&before, &kept) {
             note_dropped_pending(&mut stream, before);
         }
-        note_histories(&mut stream, state, at, &mut statuses);
+        note_histories(&mut stream, state, at, &mut self.statuses);
         let memory = state.memory.get(&stream.reading.key).and_then(SeldomAsked::answer);
         let shown = kept.unwrap_or_else(|| {
-            let report = read(&mut stream, &statuses, (memory, before.as_deref()), at);
+            let report = read(&mut stream, &self.statuses, (memory, before.as_deref()), at);
             ReportedStream::or_unchanged(report, before.as_ref())
         });
         let is_unchanged = before.is_some_and(|before| shown.is_unchanged_but_for_census(&before));
-        stream.note_shown(is_unchanged, at, budget.audit_period, &mut state.settled_streams);
-        reports.push(shown);
+        stream.note_shown(is_unchanged, at, self.audit_period, &mut state.settled_streams);
+        self.streams[stream.ordinal()] = Some(shown);
+        self.derived += 1;
         let (key, is_late) = (&stream.reading.key, stream.is_late);
         let cache = next_cache(stream);
         state.has_settled |= cache.settled.is_some();
@@ -115,9 +157,6 @@ pub(super) fn report(poll: PollState<'_>, previous: Option<&Report>) -> Report {
         state.notable.set(key, Notable::InDanger, cache.is_in_danger());
         state.streams.insert(key.clone(), cache);
     }
-    state.memory.retain(|key, _| state.streams.contains_key(key));
-    reports.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    Report { streams: reports, counted_entries, ..Report::default() }
 }
 
 /// Returns the items in order, and gives back the space of those that were taken: the report grows meanwhile.
@@ -459,6 +498,7 @@ fn proven_wait(stream: &StreamState<'_>, group: &GroupInfo) -> Duration {
 }
 
 /// The report of the poll before.
+#[derive(Debug)]
 struct LastReport<'a> {
     streams: &'a [ReportedStream],
     /// The stream after the last one that was found: those of a node are read in the order of their keys.
@@ -466,6 +506,11 @@ struct LastReport<'a> {
 }
 
 impl LastReport<'_> {
+    /// Expects the first stream next, which only makes the next look-ups faster.
+    fn rewind(&mut self) {
+        self.next = 0;
+    }
+
     fn of(&mut self, reading: &StreamReading) -> Option<ReportedStream> {
         let is_next = self.streams.get(self.next).is_some_and(|stream| stream.key == reading.key);
         let found = || self.streams.binary_search_by(|stream| stream.key.cmp(&reading.key)).ok();

@@ -7,6 +7,7 @@ pub mod budget;
 mod census;
 mod checkpoints;
 pub mod compact;
+mod complete;
 mod condition;
 pub mod consumer_growth;
 mod count_scan;

@@ -7,7 +7,7 @@ use crate::audit::DueAudit;
 use crate::budget::Budget;
 use crate::compact::{MostlyDefault, SmallCount};
 use crate::count_scan::CountScan;
-use crate::deleted_pending::DeletedPending;
+use crate::deleted_pending::{self, DeletedPending};
 use crate::from_bounds;
 use crate::holder::{self, OldestNeeded, TrimBound};
 use crate::later_pages::LaterPage;
@@ -30,7 +30,7 @@ pub(super) struct PollState<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) state: &'a mut LagState,
     pub(super) budget: Budget,
-    /// The streams that were read; others have no state here.
+    /// The streams that were read and that there may be questions about; others have no state here.
     pub(super) streams: Vec<StreamState<'a>>,
     pub(super) round: u32,
     pub(super) worklists: Worklists,
@@ -97,16 +97,18 @@ pub(super) enum QuestionPurpose {
     Memory,
 }
 
-/// A stream that was read, while questions about it are open.
+/// A stream that was read, until its report is derived.
 #[derive(Debug)]
 pub(super) struct StreamState<'a> {
     /// Index of the node in the snapshot.
-    pub(super) node_index: usize,
+    node_index: u32,
+    /// Number of streams before it in the snapshot.
+    ordinal: u32,
     pub(super) node: &'a NodeReading,
     pub(super) reading: &'a StreamReading,
     /// Moved out of `reading`, so that it is dropped as soon as the report has its values.
     pub(super) info: Box<StreamInfo>,
-    /// Moved out of `LagState` until the derivation is closed.
+    /// Moved out of `LagState` until the stream's report is derived.
     pub(super) cache: Box<StreamCache>,
     /// Parallel to `info.groups`.
     pub(super) groups: Box<[GroupState]>,
@@ -217,6 +219,52 @@ impl GroupState {
             && self.cache.oldest_pending().is_some_and(|cached| cached.id() < id)
     }
 
+    /// Returns true if the number of pending entries below the stream's first entry is known, or is 0. Takes a number that is
+    /// known from an earlier poll.
+    pub(super) fn knows_pending_below(&mut self, first: StreamId) -> bool {
+        if !self.has_pending_below(first) {
+            return true;
+        }
+        let count = self.cache.oldest_pending().and_then(|cached| cached.below(first));
+        if count.is_some() {
+            self.below_first.change(|known| known.count = count);
+        }
+        count.is_some()
+    }
+
+    /// Returns true if the oldest pending entry is known that is not below the stream's first entry. Takes one that is known
+    /// from an earlier poll.
+    pub(super) fn knows_oldest_needed(&mut self, first: StreamId) -> bool {
+        if !self.has_pending_below(first) {
+            return true;
+        }
+        let needed = self.cache.oldest_pending().and_then(|cached| cached.needed(first));
+        if let Some(needed) = needed {
+            self.below_first.change(|known| known.oldest_needed = needed);
+        }
+        needed.is_some()
+    }
+
+    /// Returns the range of IDs whose pending entries have to be listed, to find those that were deleted; `None` if their
+    /// number is known, or cannot be found now. Takes a number that is known from an earlier poll.
+    pub(super) fn unknown_deleted_pending(
+        &mut self,
+        info: &StreamInfo,
+        group: &GroupInfo,
+    ) -> Option<(StreamId, StreamId)> {
+        let PelHead::Entry(oldest) = self.oldest_pending(info.time) else { return None };
+        if self.deleted_pending != DeletedPending::Open {
+            return None;
+        }
+        let range = deleted_pending::range(info, &oldest);
+        let cached = || self.cache.pending.as_ref()?.deleted.as_deref()?.current(info, group, &oldest);
+        let known = if range.is_none() { Some(0) } else { cached() };
+        if let Some(known) = known {
+            self.deleted_pending = DeletedPending::Known(known);
+        }
+        range.filter(|_| known.is_none())
+    }
+
     /// Removes and returns what is known of the pending entries of a group that was created again: the census, and the
     /// oldest pending entry if this poll knows it.
     pub(super) fn take_pending(&mut self) -> Option<Box<KnownPending>> {
@@ -303,7 +351,7 @@ impl<'a> StreamState<'a> {
     /// For each remaining lag it begins a scan.
     pub(super) fn open(
         (node_index, node): (usize, &'a NodeReading),
-        reading: &'a StreamReading,
+        (ordinal, reading): (usize, &'a StreamReading),
         info: Box<StreamInfo>,
         mut cache: Box<StreamCache>,
         (at, timeout): (Duration, Duration),
@@ -336,8 +384,10 @@ impl<'a> StreamState<'a> {
             }
         }
         cache.scans.finish(&mut cache.checkpoints, info.time);
+        let narrow = |index| u32::try_from(index).expect("a poll has fewer than 2^32 streams");
         Self {
-            node_index,
+            node_index: narrow(node_index),
+            ordinal: narrow(ordinal),
             node,
             reading,
             info,
@@ -352,6 +402,16 @@ impl<'a> StreamState<'a> {
             was_asked: false,
             was_audited: false,
         }
+    }
+
+    /// Returns the index of its node in the snapshot.
+    pub(super) fn node_index(&self) -> usize {
+        self.node_index as usize
+    }
+
+    /// Returns the number of streams before it in the snapshot.
+    pub(super) fn ordinal(&self) -> usize {
+        self.ordinal as usize
     }
 
     /// Returns true if a count is not finished, and entries can be read. Counts of what can be trimmed come after those of
@@ -372,6 +432,11 @@ impl<'a> StreamState<'a> {
         from_bounds::next_entry(&self.info, last_delivered).or_else(|| self.cache.next_entry(last_delivered))
     }
 
+    /// Returns true if the oldest entry above a position is known, or there is none.
+    pub(super) fn knows_next_entry(&self, position: StreamId) -> bool {
+        self.lag(position) == Some(0) || self.next_entry(position).is_some()
+    }
+
     /// Returns true if the entry after this position was asked for in this poll.
     pub(super) fn next_was_asked(&self, position: StreamId) -> bool {
         let mut groups = self.info.groups.iter().zip(&self.groups);
@@ -383,8 +448,14 @@ impl<'a> StreamState<'a> {
         LossReading::of(&self.info, group, self.lag(group.last_delivered)?, self.node.entries_read)
     }
 
-    /// Returns true if any group seems to have lost entries since losses were last counted.
-    pub(super) fn seems_to_have_lost(&self) -> bool {
+    /// Returns true if a certain reading is needed to count losses: any group seems to have lost entries since that was
+    /// done last, or a loss could not be confirmed then.
+    pub(super) fn has_losses_to_confirm(&self) -> bool {
+        let is_uncertain = self.groups.iter().any(|open| open.cache.losses.is_uncertain());
+        is_uncertain || self.seems_to_have_lost()
+    }
+
+    fn seems_to_have_lost(&self) -> bool {
         self.info.groups.iter().zip(&self.groups).any(|(group, open)| {
             self.loss_reading(group).is_some_and(|reading| open.cache.losses.shows_loss(&reading))
         })
@@ -409,13 +480,19 @@ impl<'a> StreamState<'a> {
             && self.info.groups.iter().all(|group| group.last_delivered != position)
     }
 
-    /// Begins to count what can be trimmed, if that is not known.
-    pub(super) fn count_trimmable(&mut self) {
+    /// Returns the position from which it has to be counted what can be trimmed; `None` if that is known, or cannot be
+    /// counted now.
+    pub(super) fn uncounted_trim_position(&self) -> Option<StreamId> {
         if self.info.entry_bytes > MAX_COUNTED_BYTES {
-            return;
+            return None;
         }
         let counted_from = self.trim_bound().and_then(|bound| bound.counted_from(&self.info));
-        let Some(position) = counted_from.filter(|position| self.lag(*position).is_none()) else { return };
+        counted_from.filter(|position| self.lag(*position).is_none())
+    }
+
+    /// Begins to count what can be trimmed, if that is not known.
+    pub(super) fn count_trimmable(&mut self) {
+        let Some(position) = self.uncounted_trim_position() else { return };
         self.cache.set_held_from(Some(position));
         self.cache.scans.begin(position);
     }

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use crate::audit;
 use crate::census::{Census, DuePage, PelReading};
-use crate::deleted_pending::{self, DeletedPending, MAX_LOOKED_UP};
+use crate::deleted_pending::{DeletedPending, MAX_LOOKED_UP};
 use crate::from_bounds::MAX_ORPHANS;
 use crate::later_pages::LaterPage;
 use crate::many_consumers::{self, MAX_LISTED};
 use crate::memory::{self, LINES_PER_POLL, MEMORY_SAMPLES};
 use crate::open::{CensusTurn, LossQuestion, PelHeadState, PollState, QuestionPurpose, StreamState};
-use crate::pending_cache::PelHead;
 use crate::question::{LINE_BYTES, Question, QuestionKind};
 use crate::seldom::SeldomAsked;
 use crate::smallest::Smallest;
@@ -72,7 +71,7 @@ impl QuestionPlan {
         kind: QuestionKind,
         reply_bytes: u64,
     ) {
-        let (node, key) = (stream.node_index, stream.reading.key.clone());
+        let (node, key) = (stream.node_index(), stream.reading.key.clone());
         let question = Question { node, key, reply_bytes, kind };
         self.0.push(PlannedQuestion { stream: at, purpose, question });
     }
@@ -130,11 +129,7 @@ impl QuestionPlan {
         let Some(first) = stream.info.first else { return };
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            if !open.has_pending_below(first) || std::mem::replace(&mut open.orphans_were_asked, true) {
-                continue;
-            }
-            if let Some(count) = open.cache.oldest_pending().and_then(|cached| cached.below(first)) {
-                open.below_first.change(|known| known.count = Some(count));
+            if open.knows_pending_below(first) || std::mem::replace(&mut open.orphans_were_asked, true) {
                 continue;
             }
             let at_most = MAX_ORPHANS + 1;
@@ -147,14 +142,10 @@ impl QuestionPlan {
     /// Asks for the oldest pending entry that may still be in the stream, of groups with pending entries that are not.
     fn ask_for_oldest_needed(&mut self, at: usize, stream: &mut StreamState<'_>) {
         let info = &stream.info;
-        let Some(first) = info.first.filter(|_| info.group_count == info.groups.len() as u64) else { return };
+        let Some(first) = info.first.filter(|_| info.has_all_groups()) else { return };
         for (number, group) in info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            if !open.has_pending_below(first) || std::mem::replace(&mut open.oldest_needed_was_asked, true) {
-                continue;
-            }
-            if let Some(needed) = open.cache.oldest_pending().and_then(|cached| cached.needed(first)) {
-                open.below_first.change(|known| known.oldest_needed = needed);
+            if open.knows_oldest_needed(first) || std::mem::replace(&mut open.oldest_needed_was_asked, true) {
                 continue;
             }
             let (name, until) = (group.name.clone(), StreamId::MAX);
@@ -166,18 +157,8 @@ impl QuestionPlan {
     fn ask_for_deleted_pending(&mut self, at: usize, stream: &mut StreamState<'_>) {
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let PelHead::Entry(oldest) = open.oldest_pending(stream.info.time) else { continue };
-            if open.deleted_pending != DeletedPending::Open {
-                continue;
-            }
-            let cached = open.cache.pending.as_ref().and_then(|known| known.deleted.as_deref());
-            let range = deleted_pending::range(&stream.info, &oldest);
-            let known = match (range, cached) {
-                (None, _) => Some(0),
-                (Some(_), cached) => cached.and_then(|cached| cached.current(&stream.info, group, &oldest)),
-            };
-            open.deleted_pending = known.map_or(DeletedPending::Listing, DeletedPending::Known);
-            let Some((from, until)) = range.filter(|_| known.is_none()) else { continue };
+            let Some((from, until)) = open.unknown_deleted_pending(&stream.info, group) else { continue };
+            open.deleted_pending = DeletedPending::Listing;
             let at_most = MAX_LOOKED_UP + 1;
             let kind = QuestionKind::PendingIds { group: group.name.clone(), from, until, at_most };
             let reply_bytes = group.pending.min(u64::from(at_most)) * LINE_BYTES;
@@ -245,7 +226,7 @@ impl QuestionPlan {
             if !is_short {
                 open.census_turn = CensusTurn::Over;
                 let key = &stream.reading.key;
-                poll.later_pages.push(LaterPage::new(stream.node_index, key, (info, group), poll.at, page));
+                poll.later_pages.push(LaterPage::new(stream.node_index(), key, (info, group), poll.at, page));
                 continue;
             }
             open.census_turn = CensusTurn::Asked;
@@ -292,11 +273,8 @@ impl QuestionPlan {
         let mut due = Vec::new();
         for (at, stream) in poll.streams.iter().enumerate() {
             let known = poll.state.memory.entry(stream.reading.key.clone()).or_default();
-            match memory::lines(&stream.info) {
-                Some(lines) if known.is_due(poll.at, interval) => due.push((known.asked_at(), at, lines)),
-                Some(_) => {}
-                // What was known while it had fewer lines is out of date.
-                None => *known = SeldomAsked::default(),
+            if let Some(lines) = memory::lines_due(known, &stream.info, poll.at, interval) {
+                due.push((known.asked_at(), at, lines));
             }
         }
         due.sort_unstable();
@@ -353,7 +331,7 @@ impl QuestionPlan {
             let stream = &mut poll.streams[at];
             for number in 0..stream.groups.len() {
                 let position = stream.info.groups[number].last_delivered;
-                if stream.lag(position) == Some(0) || stream.next_entry(position).is_some() {
+                if stream.knows_next_entry(position) {
                     continue;
                 }
                 let entry_bytes = stream.info.entry_bytes;
@@ -420,10 +398,7 @@ impl QuestionPlan {
     }
 
     fn ask_for_loss(&mut self, at: usize, stream: &mut StreamState<'_>) {
-        // A certain reading shows if an earlier loss that could not be confirmed was one.
-        let is_uncertain = stream.groups.iter().any(|open| open.cache.losses.is_uncertain());
-        let is_due = is_uncertain || stream.seems_to_have_lost();
-        if stream.loss_question != LossQuestion::NotAsked || !is_due {
+        if stream.loss_question != LossQuestion::NotAsked || !stream.has_losses_to_confirm() {
             return;
         }
         let StreamInfo { group_count, consumer_count, entry_bytes, .. } = *stream.info;

@@ -14,13 +14,18 @@ impl<T: Ord> Smallest<T> {
         Self { at_most, items: BinaryHeap::new() }
     }
 
-    pub(super) fn push(&mut self, item: T) {
+    /// Returns true if the item is kept, for now.
+    pub(super) fn push(&mut self, item: T) -> bool {
         if self.items.len() < self.at_most {
             self.items.push(item);
-        } else if let Some(mut largest) = self.items.peek_mut()
-            && item < *largest
-        {
-            *largest = item;
+            return true;
+        }
+        match self.items.peek_mut() {
+            Some(mut largest) if item < *largest => {
+                *largest = item;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -41,7 +46,12 @@ mod tests {
             at_most in 0_usize..70,
         ) {
             let mut smallest = Smallest::new(at_most);
-            list.iter().for_each(|item| smallest.push(*item));
+            for item in &list {
+                let was_full = smallest.items.len() == at_most;
+                let largest = smallest.items.peek().copied();
+                let is_kept = smallest.push(*item);
+                proptest::prop_assert_eq!(is_kept, !was_full || largest.is_some_and(|largest| *item < largest));
+            }
             list.sort_unstable();
             list.truncate(at_most);
             proptest::prop_assert_eq!(smallest.into_sorted(), list);

@@ -133,6 +133,11 @@ pub enum ReadOutcome {
 }
 
 impl StreamInfo {
+    /// Returns true if each of the stream's groups was read.
+    pub(crate) fn has_all_groups(&self) -> bool {
+        self.group_count == self.groups.len() as u64
+    }
+
     /// Returns the number of entries ever added up to the last of those that are all gone. `None` before server 7.0, and if
     /// entries above the first one were deleted.
     pub(crate) fn removed_to(&self) -> Option<u64> {

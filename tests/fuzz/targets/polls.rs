@@ -186,7 +186,8 @@ impl Watch {
             payload_bytes: 1 << u.int_in_range(0..=24)?,
             timeout: Duration::from_secs(8),
         };
-        let mut derivation = Derivation::open(snapshot, &mut self.memory, budget, self.at);
+        let mut derivation =
+            Derivation::open(snapshot, &mut self.memory, budget, self.at, self.last.as_deref());
         for round in 0.. {
             assert!(round < 100 + entries, "questions do not end");
             let questions = derivation.questions();
@@ -198,7 +199,7 @@ impl Watch {
                 questions.iter().map(|question| answer(question, u, names)).collect::<Result<_>>()?;
             derivation.answer(answers);
         }
-        let report = derivation.close(self.last.as_deref());
+        let report = derivation.close();
         for round in 0.. {
             assert!(round < 100, "pages do not end");
             let questions = self.memory.later_questions();

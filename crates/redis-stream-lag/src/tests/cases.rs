@@ -227,12 +227,12 @@ fn poll_while_reading(state: &mut LagState, model: &mut StreamModel, entries: us
         streams: vec![stream],
     };
     let mut snapshot = Snapshot { nodes: vec![node] };
-    let mut derivation = Derivation::open(&mut snapshot, state, PLENTY, model.at());
+    let mut derivation = Derivation::open(&mut snapshot, state, PLENTY, model.at(), None);
     model.read(&group(), entries, true);
     loop {
         let questions = derivation.questions();
         if questions.is_empty() {
-            let report = derivation.close(None);
+            let report = derivation.close();
             return report.streams[0].groups[0].values.as_ref().unwrap().entries_lost.map(u64::from);
         }
         derivation.answer(questions.iter().map(|question| model.answer(&question.kind)).collect());

@@ -53,7 +53,7 @@ impl Target {
             streams: streams.collect(),
         };
         let mut snapshot = Snapshot { nodes: vec![node] };
-        let mut derivation = Derivation::open(&mut snapshot, &mut self.state, budget, self.at);
+        let mut derivation = Derivation::open(&mut snapshot, &mut self.state, budget, self.at, None);
         let mut asked = Vec::new();
         for _ in 0..100 {
             let questions = derivation.questions();
@@ -65,7 +65,7 @@ impl Target {
             derivation.answer(vec![answer.clone(); questions.len()]);
         }
         assert_eq!(derivation.late_streams().count(), 0, "their values are there all the same");
-        let Report { streams, .. } = derivation.close(None);
+        let Report { streams, .. } = derivation.close();
         let bytes = |stream: &ReportedStream| stream.values.as_ref().unwrap().memory_bytes.map(u64::from);
         (asked, streams.iter().map(bytes).collect())
     }

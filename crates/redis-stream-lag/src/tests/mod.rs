@@ -3,6 +3,7 @@
 mod audit;
 mod cases;
 mod census;
+mod complete;
 mod flow;
 mod memory;
 mod memory_usage;

@@ -97,13 +97,14 @@ impl Watcher {
         }
         (self.read, self.confirmed_at) = (Some(info.clone()), (model.at(), info.time));
         let mut snapshot = self.snapshot(model, ReadOutcome::Read(Box::new(info)));
-        let mut derivation = Derivation::open(&mut snapshot, &mut self.state, budget, model.at());
+        let mut derivation =
+            Derivation::open(&mut snapshot, &mut self.state, budget, model.at(), self.report.as_ref());
         self.listed = 0;
         for _ in 0..10_000 {
             let questions = derivation.questions();
             self.listed += listed(&questions);
             if questions.is_empty() {
-                let report = derivation.close(self.report.as_ref());
+                let report = derivation.close();
                 (self.report, self.shows_those_before) = (Some(report), self.is_late);
                 self.check_notable(model.at());
                 self.read_later_pages(model, &meanwhile);
@@ -190,7 +191,8 @@ impl Watcher {
     fn pass_over(&mut self, model: &StreamModel, outcome: ReadOutcome) {
         let mut snapshot = self.snapshot(model, outcome);
         let report =
-            Derivation::open(&mut snapshot, &mut self.state, PLENTY, model.at()).close(self.report.as_ref());
+            Derivation::open(&mut snapshot, &mut self.state, PLENTY, model.at(), self.report.as_ref())
+                .close();
         self.report = Some(report);
         self.check_notable(model.at());
     }
