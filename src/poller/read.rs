@@ -2,7 +2,7 @@
 //! known from the last poll are asked for together with the stream: while the server has the stream in its CPU cache,
 //! that costs it less.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::Pipeline;
@@ -83,10 +83,11 @@ impl ReadRequest<'_> {
     ) -> Read {
         let (until, metrics, payload_left) = (self.until, self.metrics, self.payload_left);
         let tracked = &self.streams.tracked;
-        let asked: Vec<Vec<_>> =
-            readers.iter().map(|(_, due)| due.iter().map(|&at| Asked::of(&tracked[at])).collect()).collect();
         let pipelines: Vec<_> =
             readers.iter().map(|(source, due)| node_pipeline(source, due, tracked)).collect();
+        // Both closures need it, one after the other.
+        let request = Mutex::new(self);
+        let lock = || request.lock().unwrap_or_else(PoisonError::into_inner);
         let (unknown, mut redirected) = (UnknownStreams::new(payload_left), Vec::new());
         let mut is_time_refused = false;
         let ended = run_pipelines(
@@ -95,47 +96,47 @@ impl ReadRequest<'_> {
             |number, batch, in_flight| {
                 // Streams that were never read come first, a few at a time; if their entries turn out to be large,
                 // the rest waits for the next poll.
-                let asked = &asked[number][batch];
-                if !asked.first().is_some_and(|first| first.is_unknown) {
-                    return Turn::Send(pipeline(&readers[number].0, asked, metrics));
-                }
-                match unknown.turn(in_flight) {
-                    UnknownTurn::Read => Turn::Send(pipeline(&readers[number].0, asked, metrics)),
+                let ((source, due), request) = (&readers[number], lock());
+                let asked = due[batch].iter().map(|&at| &request.streams.tracked[at]);
+                let is_known = asked.clone().next().is_none_or(|first| first.reply_bytes.is_some());
+                match if is_known { UnknownTurn::Read } else { unknown.turn(in_flight) } {
+                    UnknownTurn::Read => Turn::Send(pipeline(source, asked, metrics)),
                     UnknownTurn::Wait => Turn::Wait,
                     UnknownTurn::Defer => Turn::Skip,
                 }
             },
             |number, batch, mut replies| {
-                let (source, due) = &readers[number];
+                let ((source, due), mut request) = (&readers[number], lock());
                 let time = replies.next().unwrap_or_default();
                 is_time_refused |= matches!(time, Value::Error(_));
                 let time = node_time(time, &source.node.address, metrics)?;
                 let mut replies = source.without_asking(replies);
-                let (read_at, mut of_consumers) = (self.streams.time_of(now()), Vec::new());
-                for (&at, asked) in due[batch.clone()].iter().zip(&asked[number][batch]) {
+                let (read_at, mut of_consumers) = (request.streams.time_of(now()), Vec::new());
+                for &at in &due[batch] {
+                    let asked = Arc::clone(&request.streams.tracked[at].groups_with_consumers);
                     let (groups, stream) =
                         (replies.next().unwrap_or_default(), replies.next().unwrap_or_default());
                     of_consumers.clear();
-                    of_consumers.extend(replies.by_ref().take(asked.groups.len()));
+                    of_consumers.extend(replies.by_ref().take(asked.len()));
                     if let Some(redirect) = redirect(groups).or_else(|| redirect(stream)) {
                         redirected.push((at, number, redirect));
                         continue;
                     }
-                    if self.repeats(source.node.epoch, at, time, (groups, stream), &of_consumers) {
+                    if request.repeats(source.node.epoch, at, time, (groups, stream), &of_consumers) {
                         outcomes[at] = (ReadOutcome::Unchanged { time }, Vec::new());
-                        let stream = &mut self.streams.tracked[at];
+                        let stream = &mut request.streams.tracked[at];
                         stream.read_at = Some(read_at);
                         unknown.note(stream.reply_bytes.map_or(0, ReplyBytes::payload));
-                        self.metrics.count_errors(Reason::MissingGroup, stream.missing_groups.into());
+                        metrics.count_errors(Reason::MissingGroup, stream.missing_groups.into());
                         continue;
                     }
                     let reply = stream_reply(groups, stream, &source.node.address, time)?;
-                    let consumers = self.consumers(&source.node.address, asked, &of_consumers)?;
+                    let consumers = request.consumers(&source.node.address, &asked, &of_consumers)?;
                     if let StreamReply::Read(read) = &reply {
                         unknown.note(read.payload_bytes);
                     }
-                    outcomes[at] = self.take(source, at, reply, consumers);
-                    self.streams.tracked[at].read_at = Some(read_at);
+                    outcomes[at] = request.take(source, at, reply, consumers);
+                    request.streams.tracked[at].read_at = Some(read_at);
                 }
                 Ok(())
             },
@@ -151,29 +152,17 @@ fn node_pipeline<'a>(source: &NodeReader<'a>, due: &[usize], tracked: &[TrackedS
     source.node.pipelines(expected)
 }
 
-/// A stream, and its groups whose consumers are asked for in the same pipeline.
-struct Asked {
-    key: Name,
-    groups: NameList,
-    /// True if the stream was never read.
-    is_unknown: bool,
-}
-
-impl Asked {
-    fn of(tracked: &TrackedStream) -> Self {
-        Self {
-            key: tracked.key.clone(),
-            groups: Arc::clone(&tracked.groups_with_consumers),
-            is_unknown: tracked.reply_bytes.is_none(),
-        }
-    }
-}
-
-fn pipeline(source: &NodeReader<'_>, streams: &[Asked], metrics: &TargetMetrics) -> Pipeline {
-    let groups: usize = streams.iter().map(|asked| asked.groups.len()).sum();
-    let mut pipeline = Pipeline::with_capacity(1 + 2 * streams.len() + groups);
+/// Returns the commands about these streams, and about the consumers of their groups.
+fn pipeline<'a>(
+    source: &NodeReader<'_>,
+    streams: impl ExactSizeIterator<Item = &'a TrackedStream> + Clone,
+    metrics: &TargetMetrics,
+) -> Pipeline {
+    let count = streams.len();
+    let groups: usize = streams.clone().map(|stream| stream.groups_with_consumers.len()).sum();
+    let mut pipeline = Pipeline::with_capacity(1 + 2 * count + groups);
     pipeline.cmd("TIME");
-    for Asked { key, groups, .. } in streams {
+    for TrackedStream { key, groups_with_consumers: groups, .. } in streams {
         source.add(&mut pipeline, command([b"XINFO", b"GROUPS", key.as_bytes()]), metrics);
         source.add(&mut pipeline, command([b"XINFO", b"STREAM", key.as_bytes()]), metrics);
         for group in groups.iter() {
@@ -182,8 +171,8 @@ fn pipeline(source: &NodeReader<'_>, streams: &[Asked], metrics: &TargetMetrics)
         }
     }
     metrics.count_commands(Command::Time, 1);
-    metrics.count_commands(Command::XinfoGroups, streams.len() as u64);
-    metrics.count_commands(Command::XinfoStream, streams.len() as u64);
+    metrics.count_commands(Command::XinfoGroups, count as u64);
+    metrics.count_commands(Command::XinfoStream, count as u64);
     metrics.count_commands(Command::XinfoConsumers, groups as u64);
     pipeline
 }
@@ -253,12 +242,12 @@ impl ReadRequest<'_> {
     fn consumers<'r>(
         &mut self,
         address: &str,
-        asked: &Asked,
+        asked: &[Name],
         replies: &[Value<'r>],
     ) -> Result<Vec<(Name, Vec<ConsumerInfo>)>, PollError> {
-        let mut consumers = Vec::with_capacity(asked.groups.len());
+        let mut consumers = Vec::with_capacity(asked.len());
         let mut replies = replies.iter();
-        for group in asked.groups.iter() {
+        for group in asked {
             match replies.next().copied().unwrap_or_default() {
                 Value::Error(error) => drop(classify_reply(address, error)?),
                 reply => {

@@ -32,7 +32,7 @@ impl TargetMetrics {
     /// Sets all values of closed lists to 0.
     pub fn announce(&self) {
         for reason in Reason::ALL {
-            self.count_errors(reason, 0);
+            self.errors(reason).inc_by(0);
         }
         for result in PollResult::ALL {
             self.polls(result).inc_by(0);
@@ -69,6 +69,10 @@ impl TargetMetrics {
     fn values<'a>(&'a self, own: Option<&'a str>) -> Vec<&'a str> {
         let configured = self.label_values.iter().map(String::as_str);
         std::iter::once(self.target.as_str()).chain(own).chain(configured).collect()
+    }
+
+    fn errors(&self, reason: Reason) -> IntCounter {
+        self.all.poll_errors.with_label_values(&self.values(Some(reason.as_str())))
     }
 
     fn polls(&self, result: PollResult) -> IntCounter {
@@ -120,7 +124,10 @@ impl TargetMetrics {
 
     /// Counts errors of reading.
     pub fn count_errors(&self, reason: Reason, by: u64) {
-        self.all.poll_errors.with_label_values(&self.values(Some(reason.as_str()))).inc_by(by);
+        // The series is there from the start.
+        if by > 0 {
+            self.errors(reason).inc_by(by);
+        }
     }
 
     /// Counts commands sent.
