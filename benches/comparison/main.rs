@@ -75,7 +75,7 @@ const FULL: ComparisonSize = ComparisonSize {
     scale: &[
         ScaleStep { streams: 1_000, polls: 100, interval: Duration::from_millis(250) },
         ScaleStep { streams: 10_000, polls: 10, interval: Duration::from_secs(3) },
-        ScaleStep { streams: 100_000, polls: 3, interval: Duration::from_secs(10) },
+        ScaleStep { streams: 100_000, polls: 5, interval: Duration::from_secs(10) },
     ],
     idle: Duration::from_secs(20),
     limit: Duration::from_secs(45 * 60),
