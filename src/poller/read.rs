@@ -85,7 +85,7 @@ impl ReadRequest<'_> {
         let tracked = &self.streams.tracked;
         let pipelines: Vec<_> =
             readers.iter().map(|(source, due)| node_pipeline(source, due, tracked)).collect();
-        // Both closures need it, one after the other.
+        // Both closures need it, one after the other; a `Mutex`, since the future moves between threads.
         let request = Mutex::new(self);
         let lock = || request.lock().unwrap_or_else(PoisonError::into_inner);
         let (unknown, mut redirected) = (UnknownStreams::new(payload_left), Vec::new());
@@ -99,7 +99,8 @@ impl ReadRequest<'_> {
                 let ((source, due), request) = (&readers[number], lock());
                 let asked = due[batch].iter().map(|&at| &request.streams.tracked[at]);
                 let is_known = asked.clone().next().is_none_or(|first| first.reply_bytes.is_some());
-                match if is_known { UnknownTurn::Read } else { unknown.turn(in_flight) } {
+                let turn = if is_known { UnknownTurn::Read } else { unknown.turn(in_flight) };
+                match turn {
                     UnknownTurn::Read => Turn::Send(pipeline(source, asked, metrics)),
                     UnknownTurn::Wait => Turn::Wait,
                     UnknownTurn::Defer => Turn::Skip,

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use crate::audit;
 use crate::budget::Budget;
-use crate::census::{Census, ENTRIES_PER_POLL};
+use crate::census::ENTRIES_PER_POLL;
 use crate::memory;
 use crate::open::{GroupState, StreamState};
-use crate::pending_cache::PelHead;
-use crate::seldom::SeldomAsked;
 use crate::smallest::Smallest;
 use crate::snapshot::{ConsumersReading, GroupInfo, StreamInfo};
 
@@ -38,6 +36,13 @@ impl Turns {
     }
 }
 
+/// A stream is due to be asked for its memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MemoryTurn {
+    /// Time when it was asked for last; `None` if it never was.
+    pub(super) asked_at: Option<Duration>,
+}
+
 #[cfg(test)]
 thread_local! {
     /// True if no stream is taken for complete.
@@ -46,28 +51,25 @@ thread_local! {
 
 impl StreamState<'_> {
     /// Returns true if the poll has no question about the stream, or none that it gets a turn for. Then all that its report
-    /// needs is stored with its groups.
+    /// needs is stored with its groups. `memory` is set if the question for its memory is due.
     pub(super) fn is_complete(
         &mut self,
         (at, budget): (Duration, &Budget),
+        memory: Option<MemoryTurn>,
         turns: &mut Turns,
-        memory: Option<&mut SeldomAsked<u64>>,
     ) -> bool {
         #[cfg(test)]
         if KEEPS_ALL_OPEN.get() {
             return false;
         }
         let knows_entries = |group: &GroupInfo| self.knows_next_entry(group.last_delivered);
-        let memory_asked_at = memory.zip(budget.memory_interval).and_then(|(known, interval)| {
-            memory::lines_due(known, &self.info, at, interval).map(|_| known.asked_at())
-        });
         // What can be trimmed depends on what is known of the groups, and `Turns` on all that comes before it.
         self.cache.has_nothing_to_count()
             && self.info.groups.iter().all(knows_entries)
             && self.knows_groups()
             && self.uncounted_trim_position().is_none()
             && !self.has_losses_to_confirm()
-            && !self.has_turn((at, budget.audit_period), memory_asked_at, turns)
+            && !self.has_turn((at, budget.audit_period), memory, turns)
     }
 
     /// Returns true if nothing has to be asked about the consumers of its groups and about their pending entries.
@@ -77,21 +79,19 @@ impl StreamState<'_> {
     }
 
     /// Returns true if an audit, a page of the pending entries or the question for its memory may get its turn.
-    /// `memory_asked_at` is set if that question is due.
     fn has_turn(
         &mut self,
         (at, audit_period): (Duration, Duration),
-        memory_asked_at: Option<Option<Duration>>,
+        memory: Option<MemoryTurn>,
         turns: &mut Turns,
     ) -> bool {
         let (info, ordinal) = (&self.info, self.ordinal());
         let audit = audit::oldest_due(&self.cache.checkpoints, info.time, audit_period);
         let mut has_turn = audit.is_some_and(|due| turns.audits.push((due.counted_at, ordinal)));
-        has_turn |= memory_asked_at.is_some_and(|asked_at| turns.memory.push((asked_at, ordinal)));
+        has_turn |= memory.is_some_and(|MemoryTurn { asked_at }| turns.memory.push((asked_at, ordinal)));
         for (number, (group, open)) in info.groups.iter().zip(&mut self.groups).enumerate() {
             if open.wants_census(group, (info.time, at)) {
-                let served_at = open.cache.census().map_or(Duration::ZERO, Census::served_at);
-                has_turn |= turns.census.push((served_at, ordinal, number));
+                has_turn |= turns.census.push((open.census_served_at(), ordinal, number));
             }
         }
         has_turn
@@ -99,14 +99,9 @@ impl StreamState<'_> {
 }
 
 fn knows_group(info: &StreamInfo, group: &GroupInfo, open: &mut GroupState) -> bool {
-    let knows_consumers = match group.each_consumer {
-        ConsumersReading::Open => group.consumers == 0,
-        ConsumersReading::TooMany => false,
-        ConsumersReading::NotWanted | ConsumersReading::Read(_) | ConsumersReading::Answered(_) => true,
-    };
-    let knows_oldest = || group.pending == 0 || open.oldest_pending(info.time) != PelHead::Unknown;
-    knows_consumers
-        && knows_oldest()
+    !group.has_unread_consumers()
+        && group.each_consumer != ConsumersReading::TooMany
+        && open.knows_oldest_pending(group)
         && info.first.is_none_or(|first| {
             open.knows_pending_below(first) && (!info.has_all_groups() || open.knows_oldest_needed(first))
         })

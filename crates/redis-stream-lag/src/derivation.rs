@@ -5,10 +5,11 @@ use std::time::Duration;
 use crate::audit::{self, AuditResult};
 use crate::budget::Budget;
 use crate::census::{ENTRIES_PER_POLL, PageReading};
-use crate::complete::Turns;
+use crate::complete::{MemoryTurn, Turns};
 use crate::deleted_pending::{DeletedPending, IsInStream, LOOK_UPS_PER_POLL};
 use crate::derive::{self, StreamReports};
 use crate::holder::OldestNeeded;
+use crate::memory;
 use crate::open::{CensusTurn, PelHeadState, PollState, QuestionPurpose, StreamState};
 use crate::pending_cache::CachedOldestPending;
 use crate::plan;
@@ -250,9 +251,12 @@ fn open_streams(
         cache.resume(at.saturating_sub(*gap));
         cache.note_gap(*gap);
         let mut stream = StreamState::open(node, (ordinal, reading), info, cache, (*at, budget.timeout));
-        let asks_for_memory = budget.memory_interval.is_some();
-        let memory = asks_for_memory.then(|| state.memory.entry(reading.key.clone()).or_default());
-        if stream.is_complete((*at, budget), &mut turns, memory) {
+        let memory = budget.memory_interval.and_then(|interval| {
+            let known = state.memory.entry(reading.key.clone()).or_default();
+            memory::lines_due(known, &stream.info, *at, interval)?;
+            Some(MemoryTurn { asked_at: known.asked_at() })
+        });
+        if stream.is_complete((*at, budget), memory, &mut turns) {
             reports.derive(stream, state);
         } else {
             if poll.streams.len() == poll.streams.capacity() {

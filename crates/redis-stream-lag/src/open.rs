@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::audit::DueAudit;
 use crate::budget::Budget;
+use crate::census::Census;
 use crate::compact::{MostlyDefault, SmallCount};
 use crate::count_scan::CountScan;
 use crate::deleted_pending::{self, DeletedPending};
@@ -211,6 +212,16 @@ impl GroupState {
                 self.cache.oldest_pending().map_or(PelHead::Unknown, |cached| PelHead::Entry(cached.at(now)))
             }
         }
+    }
+
+    /// Returns true if it is known which pending entry is the oldest, or that none is pending.
+    pub(super) fn knows_oldest_pending(&self, group: &GroupInfo) -> bool {
+        group.pending == 0 || self.pel_head != PelHeadState::Unknown
+    }
+
+    /// Returns the time of the last turn of its census; zero before the first.
+    pub(super) fn census_served_at(&self) -> Duration {
+        self.cache.census().map_or(Duration::ZERO, Census::served_at)
     }
 
     /// Returns true if the oldest pending entry is known to be below this ID.

@@ -1,16 +1,15 @@
 //! Plans the questions of each round.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use crate::audit;
-use crate::census::{Census, DuePage, PelReading};
+use crate::census::{DuePage, PelReading};
 use crate::deleted_pending::{DeletedPending, MAX_LOOKED_UP};
 use crate::from_bounds::MAX_ORPHANS;
 use crate::later_pages::LaterPage;
 use crate::many_consumers::{self, MAX_LISTED};
 use crate::memory::{self, LINES_PER_POLL, MEMORY_SAMPLES};
-use crate::open::{CensusTurn, LossQuestion, PelHeadState, PollState, QuestionPurpose, StreamState};
+use crate::open::{CensusTurn, LossQuestion, PollState, QuestionPurpose, StreamState};
 use crate::question::{LINE_BYTES, Question, QuestionKind};
 use crate::seldom::SeldomAsked;
 use crate::smallest::Smallest;
@@ -98,8 +97,7 @@ impl QuestionPlan {
     fn ask_for_consumers(&mut self, at: usize, stream: &mut StreamState<'_>, round: u32) {
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
-            let is_open = group.each_consumer == ConsumersReading::Open && group.consumers > 0;
-            if !is_open || open.consumers_asked_in.get().is_some() {
+            if !group.has_unread_consumers() || open.consumers_asked_in.get().is_some() {
                 continue;
             }
             open.consumers_asked_in = Some(u64::from(round)).into();
@@ -116,7 +114,7 @@ impl QuestionPlan {
             let is_asked_now = open.consumers_asked_in.get() == Some(round.into());
             let cached = open.cache.oldest_pending().filter(|_| is_asked_now);
             let may_be_current = cached.is_some_and(|cached| cached.may_be_current(group, stream.info.time));
-            let is_known = group.pending == 0 || open.pel_head != PelHeadState::Unknown;
+            let is_known = open.knows_oldest_pending(group);
             if is_known || may_be_current || std::mem::replace(&mut open.oldest_pending_was_asked, true) {
                 continue;
             }
@@ -198,8 +196,7 @@ impl QuestionPlan {
             for (number, group) in stream.info.groups.iter().enumerate() {
                 let open = &mut stream.groups[number];
                 if open.wants_census(group, (stream.info.time, poll.at)) {
-                    let served_at = open.cache.census().map_or(Duration::ZERO, Census::served_at);
-                    turns.push((served_at, at, number));
+                    turns.push((open.census_served_at(), at, number));
                 }
             }
         }

@@ -279,6 +279,13 @@ pub struct GroupInfo {
     pub each_consumer: ConsumersReading,
 }
 
+impl GroupInfo {
+    /// Returns true if the group has consumers that are still to be asked for.
+    pub(crate) fn has_unread_consumers(&self) -> bool {
+        self.each_consumer == ConsumersReading::Open && self.consumers > 0
+    }
+}
+
 /// The consumers of a group, or whether to ask for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsumersReading {

@@ -19,9 +19,9 @@ use redis_stream_core::name::Name;
 const STREAMS: usize = 12;
 const NODES: usize = 2;
 
-/// The state and the last report of a poller.
+/// Polls several models, and keeps the state and the last report.
 #[derive(Default)]
-struct Poller {
+struct StreamsWatcher {
     state: LagState,
     report: Option<Report>,
 }
@@ -33,7 +33,7 @@ struct Asked {
     later: Vec<Question>,
 }
 
-impl Poller {
+impl StreamsWatcher {
     fn poll(
         &mut self,
         mut snapshot: Snapshot,
@@ -116,7 +116,7 @@ fn some_budget() -> Budget {
 fn compare(counters: Counters, seed: u64) -> (usize, usize) {
     fastrand::seed(seed);
     let mut models: Vec<_> = (0..STREAMS).map(|_| StreamModel::new(counters)).collect();
-    let (mut eager, mut patient) = (Poller::default(), Poller::default());
+    let (mut eager, mut patient) = (StreamsWatcher::default(), StreamsWatcher::default());
     let (mut closed, mut read) = (0, 0);
     for _ in 0..60 {
         for model in &mut models {
