@@ -8,8 +8,8 @@
 //!
 //! | step | returns | |
 //! | --- | --- | --- |
-//! | `Servers::read` | [`Snapshot`] | I/O: `XINFO` of streams, groups and consumers, in pipelines |
-//! | [`Derivation::open`], [`Derivation::questions`] | [`Question`]s | pure: "the oldest pending entry", "the entries between two IDs"; streams without a question are derived here |
+//! | `Servers::read` | [`StreamReading`]s | I/O: `XINFO` of streams, groups and consumers, in pipelines; [`PollReadings::add`] takes them as they come, and derives streams without a question |
+//! | [`Derivation::questions`] | [`Question`]s | pure: "the oldest pending entry", "the entries between two IDs" |
 //! | `Servers::ask` | [`Answer`]s | I/O: all questions share pipelines |
 //! | [`Derivation::answer`], [`Derivation::close`] | [`Report`] | pure: lag, bounds, ages, losses, status |
 //! | [`Evaluator::step`] | [`Notification`]s | pure: alerts that fire or resolve |
@@ -24,8 +24,8 @@
 //!
 //! [`Monitor`]: monitor::Monitor
 //! [`Poller::poll`]: poller::poll::Poller::poll
-//! [`Snapshot`]: redis_stream_lag::snapshot::Snapshot
-//! [`Derivation::open`]: redis_stream_lag::derivation::Derivation::open
+//! [`StreamReading`]: redis_stream_lag::snapshot::StreamReading
+//! [`PollReadings::add`]: redis_stream_lag::poll_readings::PollReadings::add
 //! [`Derivation::questions`]: redis_stream_lag::derivation::Derivation::questions
 //! [`Derivation::answer`]: redis_stream_lag::derivation::Derivation::answer
 //! [`Derivation::close`]: redis_stream_lag::derivation::Derivation::close

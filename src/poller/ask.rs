@@ -15,7 +15,7 @@ use redis_stream_core::name::Name;
 use redis_stream_lag::question::{Answer, Question, QuestionKind};
 
 /// Asks each question of the node that its stream was read from. Returns an answer for each question, in order, and
-/// for each node the error that cut it short. `readers` are nodes of the last snapshot with their positions in it.
+/// for each node the error that cut it short. `readers` are nodes of the last reading with their numbers in it.
 pub(super) async fn ask(
     readers: &[(usize, NodeReader<'_>)],
     questions: &[Question],

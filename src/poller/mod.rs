@@ -1,7 +1,7 @@
 //! The only module of the monitor that talks to Redis: connections, discovery, reading and asking.
 //!
 //! A [`Poller`](poll::Poller) polls one target. The poller decides nothing about lag: it turns replies into a
-//! [snapshot](redis_stream_lag::snapshot) and questions into commands. It must not disturb the servers: few round
+//! [readings](redis_stream_lag::snapshot) and questions into commands. It must not disturb the servers: few round
 //! trips, bounded replies, no command without a bound, no XPENDING with IDLE (the server walks the whole list of
 //! pending entries), no scripts, and no writes.
 //!

@@ -7,7 +7,7 @@ use crate::poller::resp::{Value, Values};
 use crate::self_metrics::labels::Command;
 use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::cluster::RedirectKind;
-use redis_stream_lag::snapshot::EntriesReadMeaning;
+use redis_stream_lag::snapshot::{ConsumerLimit, EntriesReadMeaning, NodeInfo};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NodeReader<'a> {
@@ -16,6 +16,10 @@ pub(super) struct NodeReader<'a> {
     /// False on replicas: they do not hear of consumers that read nothing.
     pub(super) has_true_consumers: bool,
     pub(super) entries_read: EntriesReadMeaning,
+    /// See [`NodeInfo::has_acked_trimming`].
+    pub(super) may_have_acked_trimming: bool,
+    /// See [`NodeInfo::has_xnack`].
+    pub(super) has_xnack: bool,
     /// False on replicas before 7.4: see [`Identity::replicates_entries_read`](crate::poller::node::Identity).
     pub(super) has_true_entries_read: bool,
 }
@@ -37,6 +41,17 @@ impl Asking {
 }
 
 impl NodeReader<'_> {
+    /// Returns what a derivation needs to know of the node.
+    pub(super) fn info(&self, consumer_limit: ConsumerLimit) -> NodeInfo {
+        NodeInfo {
+            epoch: self.node.epoch,
+            entries_read: self.entries_read,
+            has_acked_trimming: self.may_have_acked_trimming,
+            has_xnack: self.has_xnack,
+            consumer_limit,
+        }
+    }
+
     /// Adds a command about a key.
     pub(super) fn add(&self, pipeline: &mut Pipeline, command: Cmd, metrics: &TargetMetrics) {
         if self.asking == Asking::BeforeEach {

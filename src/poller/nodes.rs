@@ -448,6 +448,8 @@ impl Nodes {
             node: node.as_ref()?,
             asking,
             entries_read: identity.map(Identity::entries_read_meaning).unwrap_or_default(),
+            may_have_acked_trimming: identity.is_none_or(Identity::may_have_acked_trimming),
+            has_xnack: identity.is_some_and(Identity::has_xnack),
             has_true_consumers: !is_replica,
             has_true_entries_read: !is_replica || identity.is_some_and(Identity::replicates_entries_read),
         })

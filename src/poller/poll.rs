@@ -19,9 +19,9 @@ use redis_stream_core::name::Name;
 use redis_stream_core::redis_url::Endpoint;
 use redis_stream_lag::budget::Budget;
 use redis_stream_lag::derivation::Derivation;
+use redis_stream_lag::poll_readings::{PollReadings, ReadCounts};
 use redis_stream_lag::question::Answer;
 use redis_stream_lag::report::Report;
-use redis_stream_lag::snapshot::{ReadOutcome, Snapshot};
 use redis_stream_lag::state::{LagState, RememberedGroup};
 
 /// Time without a command after which connections are kept alive: shorter than the idle timeouts of common proxies.
@@ -138,12 +138,15 @@ impl Poller {
         let deadline = began + self.poll.timeout;
         let has_all_nodes = unreachable.is_none();
         let until = (self.pace.reading_deadline(began, deadline), deadline);
-        let read = self.servers.read(unreachable, until, (&self.lag, began - self.started)).await;
-        let (snapshot, error) = read.inspect_err(|_| self.servers.disconnect())?;
+        let (at, previous) = (began - self.started, self.last_report.as_deref());
+        let mut readings = PollReadings::begin(&mut self.lag, budget(&self.poll), at, previous);
+        let read = self.servers.read(unreachable, until, (&mut readings, at)).await;
+        let error = read.inspect_err(|_| self.servers.disconnect())?;
         let read_at = now();
-        let tracked: usize = snapshot.nodes.iter().map(|node| node.streams.len()).sum();
-        let unchanged_streams = unchanged_streams(&snapshot);
-        let derived = self.derive(snapshot, began, deadline).await;
+        let ReadCounts { streams: tracked, unchanged: unchanged_streams } = readings.counts();
+        let derivation = readings.derivation(self.servers.payload_left());
+        let derived = derive(derivation, &mut self.servers, deadline).await;
+        self.metrics.count_entries(derived.report.counted_entries);
         let is_cut_off = matches!(derived.error, Some(PollError::OutOfTime));
         let rest = if is_cut_off { Rest::CutOff } else { Rest::Done };
         self.pace.note(read_at - began, now() - read_at, rest);
@@ -178,41 +181,6 @@ impl Poller {
             is_time_refused: self.servers.is_time_refused(),
             memory_warning: self.servers.is_memory_refused().then_some(MEMORY_REFUSED),
         })
-    }
-
-    /// Derives a report from the snapshot of a reading that began at `began`, and asks what that needs.
-    async fn derive(&mut self, mut snapshot: Snapshot, began: Instant, deadline: Instant) -> Derived {
-        let budget = Budget {
-            entries: self.poll.count_budget,
-            audit_entries: self.poll.audit_budget,
-            audit_period: self.poll.audit_period,
-            payload_bytes: self.servers.payload_left(),
-            memory_interval: self.poll.memory_interval,
-            timeout: self.poll.timeout,
-        };
-        let (at, previous) = (began - self.started, self.last_report.as_deref());
-        let mut derivation = Derivation::open(&mut snapshot, &mut self.lag, budget, at, previous);
-        let mut first_error = None;
-        loop {
-            let questions = derivation.questions();
-            if questions.is_empty() {
-                break;
-            }
-            let (answers, error) = if now() < deadline {
-                self.servers.ask(&questions, deadline).await
-            } else {
-                (vec![Answer::Late; questions.len()], Some(PollError::OutOfTime))
-            };
-            derivation.answer(answers);
-            // The nodes that are still connected are asked all the same.
-            first_error = PollError::first(first_error, error);
-        }
-        self.servers.spend_payload(derivation.payload_bytes_read());
-        let limited = self.servers.export_counts();
-        let late = derivation.late_streams().cloned().collect();
-        let report = Report { limited, ..derivation.close() };
-        self.metrics.count_entries(report.counted_entries);
-        Derived { report: Arc::new(report), late, error: first_error }
     }
 
     /// Reads pages of long lists of pending entries, which the report of the last poll did not have to wait for, until the
@@ -382,7 +350,38 @@ pub fn has_answered(outcome: &PollOutcome) -> bool {
     outcome.as_ref().is_ok_and(|polled| polled.has_answered)
 }
 
-fn unchanged_streams(snapshot: &Snapshot) -> usize {
-    let readings = snapshot.nodes.iter().flat_map(|node| &node.streams);
-    readings.filter(|reading| matches!(reading.outcome, ReadOutcome::Unchanged { .. })).count()
+/// Returns the budget of each poll.
+fn budget(poll: &config::Poll) -> Budget {
+    Budget {
+        entries: poll.count_budget,
+        audit_entries: poll.audit_budget,
+        audit_period: poll.audit_period,
+        payload_bytes: poll.payload_budget,
+        memory_interval: poll.memory_interval,
+        timeout: poll.timeout,
+    }
+}
+
+/// Asks the questions of a derivation, and returns its report.
+async fn derive(mut derivation: Derivation<'_>, servers: &mut Servers, deadline: Instant) -> Derived {
+    let mut first_error = None;
+    loop {
+        let questions = derivation.questions();
+        if questions.is_empty() {
+            break;
+        }
+        let (answers, error) = if now() < deadline {
+            servers.ask(&questions, deadline).await
+        } else {
+            (vec![Answer::Late; questions.len()], Some(PollError::OutOfTime))
+        };
+        derivation.answer(answers);
+        // The nodes that are still connected are asked all the same.
+        first_error = PollError::first(first_error, error);
+    }
+    servers.spend_payload(derivation.payload_bytes_read());
+    let limited = servers.export_counts();
+    let late = derivation.late_streams().cloned().collect();
+    let report = Report { limited, ..derivation.close() };
+    Derived { report: Arc::new(report), late, error: first_error }
 }

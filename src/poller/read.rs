@@ -9,7 +9,7 @@ use redis::Pipeline;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::config::Target;
+use crate::config::{StreamRule, Target};
 use crate::poller::decode;
 use crate::poller::decode::xinfo::XinfoGroup;
 use crate::poller::error::{KeyError, PollError, classify_reply};
@@ -27,10 +27,10 @@ use crate::self_metrics::target::TargetMetrics;
 use redis_stream_core::clock::{now, unix_time};
 use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
+use redis_stream_lag::poll_readings::PollReadings;
 use redis_stream_lag::snapshot::{
     ConsumerInfo, ConsumerLimit, ConsumersReading, Epoch, GroupInfo, ReadOutcome, StreamInfo, StreamReading,
 };
-use redis_stream_lag::state::LagState;
 
 /// Assumed size of the replies about a stream that was never read: its entries may be large.
 const UNKNOWN_REPLY_BYTES: u64 = 64 * 1024;
@@ -42,7 +42,7 @@ const GROUP_BYTES: u64 = 150;
 const CONSUMER_BYTES: u64 = 110;
 
 /// The inputs of a reading, and the state that it updates.
-pub(super) struct ReadRequest<'a> {
+pub(super) struct ReadRequest<'a, 'r> {
     pub(super) target: &'a Target,
     pub(super) streams: &'a mut StreamRegistry,
     pub(super) metrics: &'a TargetMetrics,
@@ -55,13 +55,15 @@ pub(super) struct ReadRequest<'a> {
     pub(super) payload_budget: u64,
     /// The time until which streams are asked for, and the deadline of their replies.
     pub(super) until: (Instant, Instant),
-    pub(super) lag: &'a LagState,
-    /// Start of the poll, by the clock of `lag`.
+    /// Takes what is read.
+    pub(super) readings: &'a mut PollReadings<'r>,
+    /// What was read of the present batch of streams, and the groups that are named and missing.
+    pub(super) read: Vec<(usize, (ReadOutcome, Vec<Name>))>,
+    /// Number of nodes in `readings` before those that are read from.
+    pub(super) nodes_before: usize,
+    /// Start of the poll, by the clock of `readings`.
     pub(super) at: Duration,
 }
-
-/// For each tracked stream, the result of reading it, and its named groups that are missing.
-pub(super) type Outcomes = Vec<(ReadOutcome, Vec<Name>)>;
 
 /// The result of reading from some nodes.
 pub(super) struct Read {
@@ -74,13 +76,9 @@ pub(super) struct Read {
     pub(super) redirected: Vec<(usize, usize, Redirect)>,
 }
 
-impl ReadRequest<'_> {
+impl ReadRequest<'_, '_> {
     /// Reads from each node the streams at the positions in its list, in that order.
-    pub(super) async fn read(
-        &mut self,
-        readers: &[(NodeReader<'_>, &[usize])],
-        outcomes: &mut Outcomes,
-    ) -> Read {
+    pub(super) async fn read(&mut self, readers: &[(NodeReader<'_>, &[usize])]) -> Read {
         let (until, metrics, payload_left) = (self.until, self.metrics, self.payload_left);
         let tracked = &self.streams.tracked;
         let pipelines: Vec<_> =
@@ -111,40 +109,26 @@ impl ReadRequest<'_> {
                 let time = replies.next().unwrap_or_default();
                 is_time_refused |= matches!(time, Value::Error(_));
                 let time = node_time(time, &source.node.address, metrics)?;
-                let mut replies = source.without_asking(replies);
-                let (read_at, mut of_consumers) = (request.streams.time_of(now()), Vec::new());
-                for &at in &due[batch] {
-                    let asked = Arc::clone(&request.streams.tracked[at].groups_with_consumers);
-                    let (groups, stream) =
-                        (replies.next().unwrap_or_default(), replies.next().unwrap_or_default());
-                    of_consumers.clear();
-                    of_consumers.extend(replies.by_ref().take(asked.len()));
-                    if let Some(redirect) = redirect(groups).or_else(|| redirect(stream)) {
-                        redirected.push((at, number, redirect));
-                        continue;
-                    }
-                    if request.repeats(source.node.epoch, at, time, (groups, stream), &of_consumers) {
-                        outcomes[at] = (ReadOutcome::Unchanged { time }, Vec::new());
-                        let stream = &mut request.streams.tracked[at];
-                        stream.read_at = Some(read_at);
-                        unknown.note(stream.reply_bytes.map_or(0, ReplyBytes::payload));
-                        metrics.count_errors(Reason::MissingGroup, stream.missing_groups.into());
-                        continue;
-                    }
-                    let reply = stream_reply(groups, stream, &source.node.address, time)?;
-                    let consumers = request.consumers(&source.node.address, &asked, &of_consumers)?;
-                    if let StreamReply::Read(read) = &reply {
-                        unknown.note(read.payload_bytes);
-                    }
-                    outcomes[at] = request.take(source, at, reply, consumers);
-                    request.streams.tracked[at].read_at = Some(read_at);
-                }
-                Ok(())
+                let batch = Batch { number, streams: &due[batch], time };
+                let replies = source.without_asking(replies);
+                let taken = request.take_batch(source, &batch, replies, (&unknown, &mut redirected));
+                request.add_read(number);
+                taken
             },
         )
         .await;
         Read { payload_bytes: unknown.payload(), is_time_refused, ended, redirected }
     }
+}
+
+/// The streams whose replies came together.
+struct Batch<'a> {
+    /// Number of the node, of those that are read from.
+    number: usize,
+    /// Positions of the streams.
+    streams: &'a [usize],
+    /// The node's clock just before.
+    time: Duration,
 }
 
 fn node_pipeline<'a>(source: &NodeReader<'a>, due: &[usize], tracked: &[TrackedStream]) -> NodePipeline<'a> {
@@ -179,10 +163,11 @@ fn pipeline<'a>(
 }
 
 /// Returns `None` for a key that a glob had found and that is gone; a key that is named is reported as missing.
+/// `missing_groups` are the groups that are named and that the stream does not have.
 pub(super) fn stream_reading(
     tracked: &TrackedStream,
     (outcome, missing_groups): (ReadOutcome, Vec<Name>),
-    window: Duration,
+    rules: &[StreamRule],
 ) -> Option<StreamReading> {
     let is_gone = matches!(outcome, ReadOutcome::Missing | ReadOutcome::WrongType) && !tracked.named;
     (!is_gone).then(|| StreamReading {
@@ -190,7 +175,7 @@ pub(super) fn stream_reading(
         family: tracked.family.clone(),
         outcome,
         missing_groups: missing_groups.into(),
-        window,
+        window: rules[tracked.rule.get()].window,
     })
 }
 
@@ -208,7 +193,56 @@ struct StreamRead<'r> {
     payload_bytes: u64,
 }
 
-impl ReadRequest<'_> {
+impl ReadRequest<'_, '_> {
+    /// Decodes the replies about a batch of streams.
+    fn take_batch<'r>(
+        &mut self,
+        source: &NodeReader<'_>,
+        batch: &Batch<'_>,
+        mut replies: impl Iterator<Item = Value<'r>>,
+        (unknown, redirected): (&UnknownStreams, &mut Vec<(usize, usize, Redirect)>),
+    ) -> Result<(), PollError> {
+        let (time, address) = (batch.time, &source.node.address);
+        let (read_at, mut of_consumers) = (self.streams.time_of(now()), Vec::new());
+        for &at in batch.streams {
+            let asked = Arc::clone(&self.streams.tracked[at].groups_with_consumers);
+            let (groups, stream) = (replies.next().unwrap_or_default(), replies.next().unwrap_or_default());
+            of_consumers.clear();
+            of_consumers.extend(replies.by_ref().take(asked.len()));
+            if let Some(redirect) = redirect(groups).or_else(|| redirect(stream)) {
+                redirected.push((at, batch.number, redirect));
+                continue;
+            }
+            let read = if self.repeats(source.node.epoch, at, time, (groups, stream), &of_consumers) {
+                let stream = &self.streams.tracked[at];
+                unknown.note(stream.reply_bytes.map_or(0, ReplyBytes::payload));
+                self.metrics.count_errors(Reason::MissingGroup, stream.missing_groups.into());
+                (ReadOutcome::Unchanged { time }, Vec::new())
+            } else {
+                let reply = stream_reply(groups, stream, address, time)?;
+                let consumers = self.consumers(address, &asked, &of_consumers)?;
+                if let StreamReply::Read(read) = &reply {
+                    unknown.note(read.payload_bytes);
+                }
+                self.take(source, at, reply, consumers)
+            };
+            self.streams.tracked[at].read_at = Some(read_at);
+            self.read.push((at, read));
+        }
+        Ok(())
+    }
+
+    /// Adds what was read from the node of this number: batch by batch, as replies are decoded faster from the processor's
+    /// cache.
+    fn add_read(&mut self, number: usize) {
+        let StreamRegistry { tracked, rules, .. } = &*self.streams;
+        for (at, read) in self.read.drain(..) {
+            if let Some(reading) = stream_reading(&tracked[at], read, rules) {
+                self.readings.add(at, self.nodes_before + number, reading);
+            }
+        }
+    }
+
     /// Returns true if the stream at position `at` is settled, and these replies about it repeat those of the poll before.
     /// Keeps the replies about a settled stream.
     fn repeats(
@@ -223,8 +257,9 @@ impl ReadRequest<'_> {
         let was_read = stream.last_read + 1 == self.poll_number;
         let key = &stream.key;
         let mut known = stream.replies.take().filter(|_| was_read);
-        let is_settled = known.as_mut().is_some_and(|known| known.are_settled(self.lag, key, epoch, now));
-        if !is_settled && self.lag.settled(key, epoch).is_none() {
+        let is_settled =
+            known.as_mut().is_some_and(|known| known.are_settled(self.readings, key, epoch, now));
+        if !is_settled && self.readings.settled(key, epoch).is_none() {
             return false;
         }
         let Some(replies) = StreamReplies::of(epoch, now, of_stream, of_consumers) else { return false };

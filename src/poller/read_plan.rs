@@ -1,18 +1,16 @@
-//! The plan of one reading: which node is asked for which streams, and what became of each stream.
-
-use std::sync::Arc;
+//! The plan of one reading: which node is asked for which streams, and which streams were not read.
 
 use tokio::time::Instant;
 
 use crate::poller::error::PollError;
-use crate::poller::node::Identity;
 use crate::poller::node_reader::Asking;
 use crate::poller::nodes::Nodes;
 use crate::poller::pipeline::deadline_share;
-use crate::poller::read::{Outcomes, stream_reading};
+use crate::poller::read::stream_reading;
 use crate::poller::streams::{StreamRegistry, TrackedStream};
 use redis_stream_core::cluster::{Redirect, RedirectKind};
-use redis_stream_lag::snapshot::{ConsumerLimit, EntriesReadMeaning, Epoch, NodeReading, ReadOutcome};
+use redis_stream_lag::poll_readings::PollReadings;
+use redis_stream_lag::snapshot::ReadOutcome;
 
 /// The streams that one node is asked for.
 pub(super) struct NodeReads {
@@ -29,8 +27,6 @@ pub(super) struct ReadPlan {
     pub(super) node_reads: Vec<NodeReads>,
     /// For each tracked stream, the position in `node_reads` that holds it; `None` if no such node is connected.
     read_by: Vec<Option<usize>>,
-    /// For each tracked stream, the result of reading it.
-    pub(super) outcomes: Outcomes,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio is good to some digits")]
@@ -60,7 +56,7 @@ impl ReadPlan {
                 node_reads[number].due.push(at);
             }
         }
-        Self { node_reads, read_by, outcomes: vec![(ReadOutcome::Deferred, Vec::new()); tracked.len()] }
+        Self { node_reads, read_by }
     }
 
     /// Assigns redirected streams to the nodes that the redirects name. Returns the position of the first of these in
@@ -118,65 +114,31 @@ impl ReadPlan {
         self.node_reads.iter().map(of_node).fold(1.0, f64::max)
     }
 
-    /// Returns the number of streams of each of the nodes.
-    fn streams_by_node(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.node_reads.len()];
-        self.read_by.iter().flatten().for_each(|number| counts[*number] += 1);
-        counts
+    /// Returns for each node whether it failed without any reply.
+    pub(super) fn got_no_reply(&self, tracked: &[TrackedStream], poll_number: u64) -> Vec<bool> {
+        let has_replied =
+            |reads: &NodeReads| reads.due.iter().any(|at| tracked[*at].last_read == poll_number);
+        self.node_reads.iter().map(|reads| reads.ended.is_some() && !has_replied(reads)).collect()
     }
 
-    /// Returns the readings by node, and for each node whether it failed without any reply. If no node could be asked
-    /// for some streams, these follow in a reading without an address.
-    pub(super) fn readings(
-        &mut self,
-        nodes: &Nodes,
+    /// Adds the streams that were not read. A stream is unreachable if no node could be asked for it, or that got no reply.
+    pub(super) fn add_unread(
+        &self,
+        got_no_reply: &[bool],
         streams: &StreamRegistry,
         poll_number: u64,
-        consumer_limit: ConsumerLimit,
-    ) -> (Vec<NodeReading>, Vec<bool>) {
-        let StreamRegistry { tracked, rules, .. } = streams;
-        let (mut readings, mut got_no_reply) = (Vec::new(), Vec::new());
-        for (reads, streams) in self.node_reads.iter().zip(self.streams_by_node()) {
-            let handle = &nodes.handles[reads.node];
-            let epoch = handle.node.as_ref().map_or(Epoch(0), |node| node.epoch);
-            let entries_read =
-                handle.identity.as_ref().map(Identity::entries_read_meaning).unwrap_or_default();
-            let address = Arc::clone(&handle.address);
-            let has_acked_trimming = handle.identity.as_ref().is_none_or(Identity::may_have_acked_trimming);
-            readings.push(NodeReading {
-                address,
-                epoch,
-                entries_read,
-                has_acked_trimming,
-                has_xnack: handle.identity.as_ref().is_some_and(Identity::has_xnack),
-                consumer_limit,
-                streams: Vec::with_capacity(streams),
-            });
-            let has_replied = reads.due.iter().any(|at| tracked[*at].last_read == poll_number);
-            got_no_reply.push(reads.ended.is_some() && !has_replied);
-        }
-        let mut unreachable = Vec::new();
-        for ((stream, outcome), read_by) in tracked.iter().zip(self.outcomes.drain(..)).zip(&self.read_by) {
+        readings: &mut PollReadings<'_>,
+    ) {
+        for (at, (stream, read_by)) in streams.tracked.iter().zip(&self.read_by).enumerate() {
+            if stream.last_read == poll_number {
+                continue;
+            }
             let is_unreachable = read_by.is_none_or(|by| got_no_reply[by]);
-            let outcome = match outcome {
-                (ReadOutcome::Deferred, groups) if is_unreachable => (ReadOutcome::Unreachable, groups),
-                outcome => outcome,
-            };
-            let readings = read_by.map_or(&mut unreachable, |by| &mut readings[by].streams);
-            readings.extend(stream_reading(stream, outcome, rules[stream.rule.get()].window));
+            let outcome = if is_unreachable { ReadOutcome::Unreachable } else { ReadOutcome::Deferred };
+            let reading = stream_reading(stream, (outcome, Vec::new()), &streams.rules);
+            if let Some(reading) = reading {
+                readings.add(at, read_by.unwrap_or_default(), reading);
+            }
         }
-        if !unreachable.is_empty() {
-            let entries_read = EntriesReadMeaning::default();
-            readings.push(NodeReading {
-                address: "".into(),
-                epoch: Epoch(0),
-                entries_read,
-                has_acked_trimming: true,
-                has_xnack: false,
-                consumer_limit,
-                streams: unreachable,
-            });
-        }
-        (readings, got_no_reply)
     }
 }

@@ -7,9 +7,9 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::poller::decode::{self, ConsumerAges};
 use crate::poller::resp::Value;
 use redis_stream_core::name::Name;
+use redis_stream_lag::poll_readings::PollReadings;
 use redis_stream_lag::settled::Settled;
 use redis_stream_lag::snapshot::Epoch;
-use redis_stream_lag::state::LagState;
 
 /// Difference by which the time from which an age counts may miss the earlier one: the server reads its clock a little
 /// before or after TIME.
@@ -64,12 +64,12 @@ impl StreamReplies {
     /// Returns true if the stream needs no derivation in a poll whose replies are the same.
     pub(super) fn are_settled(
         &mut self,
-        lag: &LagState,
+        readings: &PollReadings<'_>,
         key: &Name,
         epoch: Epoch,
         now: (Duration, Duration),
     ) -> bool {
-        self.settled = self.settled.or_else(|| lag.settled(key, epoch));
+        self.settled = self.settled.or_else(|| readings.settled(key, epoch));
         self.epoch == epoch && self.settled.is_some_and(|settled| settled.holds_at(now, self.confirmed_at))
     }
 

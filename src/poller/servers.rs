@@ -29,10 +29,10 @@ use redis_stream_core::cluster::Redirect;
 use redis_stream_core::name::Name;
 use redis_stream_core::redis_url::Endpoint;
 use redis_stream_core::tls::{SKIPPED, Verification};
+use redis_stream_lag::poll_readings::PollReadings;
 use redis_stream_lag::question::{Answer, Question, QuestionKind};
 use redis_stream_lag::report::{LimitedCounts, Report};
-use redis_stream_lag::snapshot::{ConsumerLimit, Snapshot};
-use redis_stream_lag::state::LagState;
+use redis_stream_lag::snapshot::ConsumerLimit;
 
 const LONG_NAMES: &str = "some streams have names longer than 64 KiB: they are left out";
 
@@ -54,8 +54,8 @@ pub(super) struct Servers {
     names: NameInterner,
     payload: PayloadBudget,
     consumer_max_idle: Duration,
-    /// The nodes of the last snapshot, by their position in it; `None` once a node took too long over a question.
-    snapshot_nodes: Vec<Option<(usize, Asking)>>,
+    /// The nodes of the last reading, by their number in it; `None` once a node took too long over a question.
+    nodes_read: Vec<Option<(usize, Asking)>>,
     poll_number: u64,
     /// Streams that were due in the last poll, for each that was read: of the node where that is the most.
     due_per_read: f64,
@@ -83,7 +83,7 @@ impl Servers {
             stale_after: poll.stale_after,
             target,
             metrics,
-            snapshot_nodes: Vec::new(),
+            nodes_read: Vec::new(),
             poll_number: 0,
             due_per_read: 1.0,
             is_time_refused: false,
@@ -270,19 +270,18 @@ impl Servers {
     }
 
     /// Reads every stream that is due. `unreachable` is the error of a node that could not be connected. `until` is
-    /// the time until which streams are asked for, and the deadline of their replies; `lag` is the state of their
-    /// derivation, and the start of the poll by its clock. Returns the snapshot, and the first error that cut the reading
-    /// short.
+    /// the time until which streams are asked for, and the deadline of their replies; `readings` takes what is read, and
+    /// `at` is the start of the poll by its clock. Returns the first error that cut the reading short.
     ///
     /// # Errors
     ///
-    /// Nothing could be read.
+    /// Nothing could be read. Then nothing is added to `readings`.
     pub(super) async fn read(
         &mut self,
         mut unreachable: Option<PollError>,
         until: (Instant, Instant),
-        lag: (&LagState, Duration),
-    ) -> Result<(Snapshot, Option<PollError>), PollError> {
+        (readings, at): (&mut PollReadings<'_>, Duration),
+    ) -> Result<Option<PollError>, PollError> {
         self.poll_number += 1;
         self.is_time_refused = false;
         self.streams.admit();
@@ -290,16 +289,17 @@ impl Servers {
         self.payload.begin_poll();
         let due = self.payload.select(&self.streams.tracked, self.poll_number);
         self.streams.note_due(&due, now());
+        readings.reserve(self.streams.tracked.len());
         let mut plan = ReadPlan::new(&self.nodes, &self.streams.tracked, &due);
-        let redirected = self.read_from(&mut plan, 0, until, lag).await;
+        let redirected = self.read_from(&mut plan, 0, until, (readings, at)).await;
         if !redirected.is_empty() {
             self.metrics.count_errors(Reason::Moved, redirected.len() as u64);
             let (first, failed) = plan.follow(redirected, &mut self.nodes, until.1).await;
             unreachable = unreachable.or(failed);
             // A second redirect is followed in the next poll.
-            self.read_from(&mut plan, first, until, lag).await;
+            self.read_from(&mut plan, first, until, (readings, at)).await;
         }
-        self.finish(plan, unreachable)
+        self.finish(plan, unreachable, readings)
     }
 
     /// Reads from the plan's nodes, from `first` on. Returns the streams that they redirected.
@@ -308,9 +308,9 @@ impl Servers {
         plan: &mut ReadPlan,
         first: usize,
         until: (Instant, Instant),
-        (lag, at): (&LagState, Duration),
+        (readings, at): (&mut PollReadings<'_>, Duration),
     ) -> Vec<(usize, usize, Redirect)> {
-        let ReadPlan { node_reads, outcomes, .. } = plan;
+        let ReadPlan { node_reads, .. } = plan;
         let (nodes, target) = (&self.nodes, &self.target);
         // Each of them is connected: the plan has just chosen them.
         let asked: Vec<_> = node_reads[first..]
@@ -318,6 +318,9 @@ impl Servers {
             .filter_map(|reads| Some((nodes.reader(reads.node, reads.asking)?, &reads.due[..])))
             .collect();
         let consumer_limit = self.consumer_limit();
+        for (reader, _) in &asked {
+            readings.add_node(reader.info(consumer_limit));
+        }
         let mut request = ReadRequest {
             target,
             streams: &mut self.streams,
@@ -328,10 +331,12 @@ impl Servers {
             consumer_limit,
             payload_budget: self.payload.per_poll(),
             until,
-            lag,
+            readings,
+            read: Vec::new(),
+            nodes_before: first,
             at,
         };
-        let Read { payload_bytes, is_time_refused, ended, redirected } = request.read(&asked, outcomes).await;
+        let Read { payload_bytes, is_time_refused, ended, redirected } = request.read(&asked).await;
         self.is_time_refused |= is_time_refused;
         self.payload.spend(payload_bytes);
         for (reads, ended) in node_reads[first..].iter_mut().zip(ended) {
@@ -365,20 +370,24 @@ impl Servers {
         sample::sample(&readers, &self.metrics, deadline).await
     }
 
-    /// Builds the snapshot, and drops nodes that failed.
+    /// Adds the streams that were not read, and drops nodes that failed.
     fn finish(
         &mut self,
-        mut plan: ReadPlan,
+        plan: ReadPlan,
         mut cut_off_by: Option<PollError>,
-    ) -> Result<(Snapshot, Option<PollError>), PollError> {
+        readings: &mut PollReadings<'_>,
+    ) -> Result<Option<PollError>, PollError> {
         let was_any_read = self.streams.tracked.iter().any(|stream| stream.last_read == self.poll_number);
-        let (nodes, got_no_reply) =
-            plan.readings(&self.nodes, &self.streams, self.poll_number, self.consumer_limit());
         let has_any_ended_well = plan.node_reads.iter().any(|reads| reads.ended.is_none());
+        let is_error = cut_off_by.is_some() || plan.node_reads.iter().any(|reads| reads.ended.is_some());
+        let got_no_reply = plan.got_no_reply(&self.streams.tracked, self.poll_number);
+        if was_any_read || has_any_ended_well || !is_error {
+            plan.add_unread(&got_no_reply, &self.streams, self.poll_number, readings);
+        }
         self.due_per_read = plan.due_per_read(&self.streams.tracked, self.poll_number);
-        self.snapshot_nodes.clear();
+        self.nodes_read.clear();
         for (reads, got_no_reply) in plan.node_reads.into_iter().zip(got_no_reply) {
-            self.snapshot_nodes.push(Some((reads.node, reads.asking)));
+            self.nodes_read.push(Some((reads.node, reads.asking)));
             let Some(error) = reads.ended else { continue };
             if (got_no_reply && !matches!(error, PollError::OutOfTime)) || !error.is_late() {
                 self.fail(reads.node, &error);
@@ -388,18 +397,18 @@ impl Servers {
         self.streams.forget_missing();
         match cut_off_by {
             Some(error) if !was_any_read && !has_any_ended_well => Err(error),
-            cut_off_by => Ok((Snapshot { nodes }, cut_off_by)),
+            cut_off_by => Ok(cut_off_by),
         }
     }
 
-    /// Asks the nodes of the last snapshot. Returns an answer for each question, in order, and the first error that left
+    /// Asks the nodes of the last reading. Returns an answer for each question, in order, and the first error that left
     /// questions unanswered.
     pub(super) async fn ask(
         &mut self,
         questions: &[Question],
         deadline: Instant,
     ) -> (Vec<Answer>, Option<PollError>) {
-        let readers = self.snapshot_nodes.iter().enumerate().filter_map(|(number, node)| {
+        let readers = self.nodes_read.iter().enumerate().filter_map(|(number, node)| {
             let (at, asking) = (*node)?;
             Some((number, self.nodes.reader(at, asking)?))
         });
@@ -420,7 +429,7 @@ impl Servers {
         let mut cut_off_by = None;
         for (number, error) in numbers.into_iter().zip(ended) {
             let Some(error) = error else { continue };
-            let node = self.snapshot_nodes[number].take();
+            let node = self.nodes_read[number].take();
             if let Some((at, _)) = node.filter(|_| !error.is_late()) {
                 self.fail(at, &error);
             }

@@ -1,23 +1,16 @@
-//! Derives the report of one poll: advances the state to the snapshot, asks questions, takes answers.
-
-use std::time::Duration;
+//! Derives the report of one poll whose streams were read: asks questions, takes answers.
 
 use crate::audit::{self, AuditResult};
-use crate::budget::Budget;
-use crate::census::{ENTRIES_PER_POLL, PageReading};
-use crate::complete::{MemoryTurn, Turns};
-use crate::deleted_pending::{DeletedPending, IsInStream, LOOK_UPS_PER_POLL};
+use crate::census::PageReading;
+use crate::deleted_pending::{DeletedPending, IsInStream};
 use crate::derive::{self, StreamReports};
 use crate::holder::OldestNeeded;
-use crate::memory;
-use crate::open::{CensusTurn, PelHeadState, PollState, QuestionPurpose, StreamState};
+use crate::open::{CensusTurn, PelHeadState, PollState, QuestionPurpose};
 use crate::pending_cache::CachedOldestPending;
 use crate::plan;
 use crate::question::{Answer, Question};
 use crate::report::{Report, SilentConsumers};
-use crate::snapshot::{ConsumersReading, Snapshot, StreamInfo, StreamReading};
-use crate::state::LagState;
-use crate::worklist::Worklists;
+use crate::snapshot::ConsumersReading;
 use redis_stream_core::name::Name;
 
 /// Derives the report of one poll. See the [crate] for the order of the calls.
@@ -31,43 +24,9 @@ pub struct Derivation<'a> {
 }
 
 impl<'a> Derivation<'a> {
-    /// Advances `state` to the snapshot and derives the report of each stream that needs no question. Takes what was read
-    /// of each stream out of the snapshot, to drop it as soon as the report has its values.
-    ///
-    /// `at` is the time at which the poll began, by a monotonic clock of the caller's; its origin does not matter.
-    /// `previous` is the report of the previous poll: a stream that is deferred or late keeps its values from there.
-    pub fn open(
-        snapshot: &'a mut Snapshot,
-        state: &'a mut LagState,
-        budget: Budget,
-        at: Duration,
-        previous: Option<&'a Report>,
-    ) -> Self {
-        let gap = state.polled_at.replace(at).map_or(Duration::ZERO, |before| at.saturating_sub(before));
-        let streams = snapshot.nodes.iter_mut().flat_map(|node| &mut node.streams);
-        let taken: Vec<_> = streams.map(StreamReading::take_info).collect();
-        let mut reports = StreamReports::new(taken.len(), previous, (at, budget.audit_period));
-        let mut poll = PollState {
-            snapshot,
-            state,
-            budget,
-            streams: Vec::new(),
-            round: 0,
-            worklists: Worklists::default(),
-            audits_were_asked: false,
-            memory_was_asked: false,
-            many_consumers_were_asked: false,
-            counts_trimmable: false,
-            look_ups_left: LOOK_UPS_PER_POLL,
-            census_left: ENTRIES_PER_POLL,
-            later_pages: Vec::new(),
-            counted_entries: 0,
-            at,
-            gap,
-        };
-        open_streams(&mut poll, taken, &mut reports);
-        poll.worklists.scans = poll.unfinished_counts();
-        Self { poll, reports, asked: Vec::new(), granted_payload_bytes: budget.payload_bytes }
+    pub(crate) fn new(poll: PollState<'a>, reports: StreamReports<'a>) -> Self {
+        let granted_payload_bytes = poll.budget.payload_bytes;
+        Self { poll, reports, asked: Vec::new(), granted_payload_bytes }
     }
 
     /// Returns the next questions, within the budget. Empty once nothing is left to ask or the budget is used up.
@@ -109,7 +68,7 @@ impl<'a> Derivation<'a> {
 
     /// Returns the streams that an answer was [late](Answer::Late) for.
     pub fn late_streams(&self) -> impl Iterator<Item = &Name> {
-        self.poll.streams.iter().filter(|stream| stream.is_late).map(|stream| &stream.reading.key)
+        self.poll.streams.iter().filter(|stream| stream.is_late).map(|stream| &stream.key)
     }
 
     #[cfg(test)]
@@ -213,7 +172,7 @@ impl<'a> Derivation<'a> {
                 }
             }
             (QuestionPurpose::Memory, answer) => {
-                let memory = self.poll.state.memory.entry(stream.reading.key.clone()).or_default();
+                let memory = self.poll.state.memory.entry(stream.key.clone()).or_default();
                 match answer {
                     Answer::Memory(bytes) => memory.note(Some(bytes)),
                     Answer::Late => memory.note_late(),
@@ -226,44 +185,6 @@ impl<'a> Derivation<'a> {
                 stream.entries_unavailable = true;
             }
             _ => {}
-        }
-    }
-}
-
-/// Opens the streams that were read, and derives those about which nothing has to be asked. `taken` is what was read of
-/// each stream in the snapshot; `None` if it was not read.
-fn open_streams(
-    poll: &mut PollState<'_>,
-    taken: Vec<Option<Box<StreamInfo>>>,
-    reports: &mut StreamReports<'_>,
-) {
-    let PollState { snapshot, state, budget, at, gap, .. } = poll;
-    if budget.memory_interval.is_none() {
-        state.memory.clear();
-    }
-    state.has_settled = false;
-    let mut turns = Turns::new(budget);
-    let nodes = snapshot.nodes.iter().enumerate();
-    let readings = nodes.flat_map(|node| node.1.streams.iter().map(move |reading| (node, reading)));
-    for (ordinal, ((node, reading), info)) in readings.zip(taken).enumerate() {
-        let Some(info) = info else { continue };
-        let mut cache = state.streams.remove(&reading.key).unwrap_or_default();
-        cache.resume(at.saturating_sub(*gap));
-        cache.note_gap(*gap);
-        let mut stream = StreamState::open(node, (ordinal, reading), info, cache, (*at, budget.timeout));
-        let memory = budget.memory_interval.and_then(|interval| {
-            let known = state.memory.entry(reading.key.clone()).or_default();
-            memory::lines_due(known, &stream.info, *at, interval)?;
-            Some(MemoryTurn { asked_at: known.asked_at() })
-        });
-        if stream.is_complete((*at, budget), memory, &mut turns) {
-            reports.derive(stream, state);
-        } else {
-            if poll.streams.len() == poll.streams.capacity() {
-                // By an eighth rather than to twice the size: in the first polls, all streams may be here.
-                poll.streams.reserve_exact(poll.streams.len() / 8 + 16);
-            }
-            poll.streams.push(stream);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Derives the reports of streams about which a poll has no questions left.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use triomphe::Arc;
@@ -37,72 +38,48 @@ use redis_stream_core::name::Name;
 /// Number of streams whose space is given back at once.
 const GIVEN_BACK: usize = if cfg!(test) { 2 } else { 1_024 };
 
-/// Derives the reports of the streams that are still open, adds those that were not read, and returns the whole report.
-pub(super) fn report(poll: PollState<'_>, mut reports: StreamReports<'_>) -> Report {
-    let PollState { snapshot, state, streams, counted_entries, at, gap, .. } = poll;
-    state.set_later_pages(poll.later_pages, poll.census_left);
+/// Derives the reports of the streams that are still open, and returns the whole report.
+pub(super) fn report(mut poll: PollState<'_>, mut reports: StreamReports<'_>) -> Report {
+    let streams = std::mem::take(&mut poll.streams);
+    let (later_pages, census_left) = (std::mem::take(&mut poll.later_pages), poll.census_left);
+    let (state, counted_entries) = (&mut *poll.state, poll.counted_entries);
+    state.set_later_pages(later_pages, census_left);
     // The states of the streams that are still open were moved out before. Of the others, those that are not kept go.
-    let mut kept = reports.derived;
-    reports.last.rewind();
-    let readings = snapshot.nodes.iter().flat_map(|node| &node.streams);
-    for (ordinal, reading) in readings.enumerate() {
-        let shown = &mut reports.streams[ordinal];
-        match reading.outcome {
-            ReadOutcome::Read(_) | ReadOutcome::Taken => continue,
-            ReadOutcome::Unchanged { time } => {
-                *shown = reports.last.of(reading).map(|stream| stream.unchanged_at(time));
-                state.has_settled = true;
-                kept += 1;
-                continue;
-            }
-            ReadOutcome::Refused => {
-                *shown = Some(unread(reading).into());
-                state.streams.remove(&reading.key);
-                state.notable.forget(&reading.key);
-            }
-            ReadOutcome::Missing | ReadOutcome::WrongType => {
-                *shown = Some(unread(reading).into());
-                state.memory.remove(&reading.key);
-                if let Some(cache) = state.streams.get_mut(&reading.key) {
-                    **cache = std::mem::take(&mut **cache).without_stream(at);
-                }
-            }
-            ReadOutcome::Unreachable => *shown = Some(unread(reading).into()),
-            // What a family has is not known before each of its streams was read.
-            ReadOutcome::Deferred => *shown = reports.last.of(reading).or_else(|| not_yet_read(reading)),
-        }
-        let Some(cache) = state.streams.get_mut(&reading.key) else { continue };
-        kept += 1;
-        if matches!(reading.outcome, ReadOutcome::Unreachable | ReadOutcome::Deferred) {
-            cache.resume(at.saturating_sub(gap));
-            cache.note_gap(gap);
-            // The report may lack its values, or show them until they are too old.
-            state.notable.set(&reading.key, Notable::BeyondReport, true);
-        }
+    if state.streams.len() > reports.kept {
+        let shown = reports.streams.iter().flatten().map(|stream| &stream.key);
+        let open = streams.iter().map(|stream| &stream.key);
+        let present: HashSet<_> = shown.chain(open).chain(&reports.not_shown).collect();
+        state.retain(|key| present.contains(key));
     }
-    if state.streams.len() > kept {
-        state.forget_missing(snapshot);
-    }
-    reports.last.rewind();
     for stream in draining(streams) {
         reports.derive(stream, state);
     }
+    state.has_settled = reports.has_settled;
     state.memory.retain(|key, _| state.streams.contains_key(key));
-    let mut streams: Vec<_> = reports.streams.into_iter().flatten().collect();
-    // The streams of each node are sorted already.
-    if snapshot.nodes.len() > 1 {
-        streams.sort_by(|a, b| a.key.cmp(&b.key));
-    }
+    let streams = reports.streams.into_iter().flatten().collect();
     Report { streams, counted_entries, ..Report::default() }
+}
+
+/// Gives the states of streams back that were still open when the poll ended without a report.
+impl Drop for PollState<'_> {
+    fn drop(&mut self) {
+        for stream in std::mem::take(&mut self.streams) {
+            self.state.streams.insert(stream.key.clone(), next_cache(stream));
+        }
+    }
 }
 
 /// The reports of the streams of one poll, while they are derived.
 #[derive(Debug)]
 pub(super) struct StreamReports<'a> {
-    /// By the position of each stream in the snapshot.
+    /// By the place of each stream in the poll.
     streams: Vec<Option<ReportedStream>>,
-    /// Number of streams that were derived.
-    derived: usize,
+    /// Streams that the poll has and the report does not.
+    not_shown: Vec<Name>,
+    /// Number of streams whose state is kept for the next poll, without those that are still open.
+    kept: usize,
+    /// True if any stream is settled.
+    has_settled: bool,
     last: LastReport<'a>,
     /// Start of the poll, by the caller's monotonic clock.
     at: Duration,
@@ -112,26 +89,78 @@ pub(super) struct StreamReports<'a> {
 }
 
 impl<'a> StreamReports<'a> {
-    /// Returns the reports of a poll that began at `at`, for so many streams in its snapshot. None is derived yet.
-    pub(super) fn new(
-        count: usize,
-        previous: Option<&'a Report>,
-        (at, audit_period): (Duration, Duration),
-    ) -> Self {
+    /// Returns the reports of a poll that began at `at`. None is derived yet.
+    pub(super) fn new(previous: Option<&'a Report>, (at, audit_period): (Duration, Duration)) -> Self {
         Self {
-            streams: vec![None; count],
-            derived: 0,
-            last: LastReport { streams: previous.map_or(&[], |report| &report.streams), next: 0 },
+            streams: Vec::new(),
+            not_shown: Vec::new(),
+            kept: 0,
+            has_settled: false,
+            last: LastReport { streams: previous.map_or(&[], |report| &report.streams), shift: 0 },
             at,
             audit_period,
             statuses: Vec::new(),
         }
     }
 
+    /// Makes room for the reports of so many streams.
+    pub(super) fn reserve(&mut self, streams: usize) {
+        if streams > self.streams.len() {
+            self.streams.reserve_exact(streams - self.streams.len());
+            self.streams.resize(streams, None);
+        }
+    }
+
+    /// Adds a stream that was not read, or whose replies are those of the poll before.
+    pub(super) fn add_unread(&mut self, place: usize, reading: &StreamReading, poll: &mut PollState<'_>) {
+        let (state, at, gap) = (&mut *poll.state, poll.at, poll.gap);
+        let last = |reports: &mut Self| reports.last.of(place, &reading.key, reading.family.as_ref());
+        let shown = match reading.outcome {
+            ReadOutcome::Unchanged { time } => {
+                self.has_settled = true;
+                self.kept += 1;
+                let shown = last(self).map(|stream| stream.unchanged_at(time));
+                return self.show(place, &reading.key, shown);
+            }
+            ReadOutcome::Refused => {
+                state.streams.remove(&reading.key);
+                state.notable.forget(&reading.key);
+                Some(unread(reading).into())
+            }
+            ReadOutcome::Missing | ReadOutcome::WrongType => {
+                state.memory.remove(&reading.key);
+                if let Some(cache) = state.streams.get_mut(&reading.key) {
+                    **cache = std::mem::take(&mut **cache).without_stream(at);
+                }
+                Some(unread(reading).into())
+            }
+            ReadOutcome::Unreachable => Some(unread(reading).into()),
+            // What a family has is not known before each of its streams was read.
+            ReadOutcome::Read(_) | ReadOutcome::Deferred => last(self).or_else(|| not_yet_read(reading)),
+        };
+        self.show(place, &reading.key, shown);
+        let Some(cache) = state.streams.get_mut(&reading.key) else { return };
+        self.kept += 1;
+        if matches!(reading.outcome, ReadOutcome::Unreachable | ReadOutcome::Deferred) {
+            cache.resume(at.saturating_sub(gap));
+            cache.note_gap(gap);
+            // The report may lack its values, or show them until they are too old.
+            state.notable.set(&reading.key, Notable::BeyondReport, true);
+        }
+    }
+
+    fn show(&mut self, place: usize, key: &Name, shown: Option<ReportedStream>) {
+        if shown.is_none() {
+            self.not_shown.push(key.clone());
+        }
+        self.reserve(place + 1);
+        self.streams[place] = shown;
+    }
+
     /// Derives the report of a stream about which no question is open, and gives its state back to `state`.
-    pub(super) fn derive(&mut self, mut stream: StreamState<'_>, state: &mut LagState) {
+    pub(super) fn derive(&mut self, mut stream: StreamState, state: &mut LagState) {
         let at = self.at;
-        let before = self.last.of(stream.reading);
+        let before = self.last.of(stream.place(), &stream.key, stream.family.as_ref());
         note_group_changes(&mut stream, before.as_deref(), at);
         note_losses(&mut stream, at);
         note_retention(&mut stream, at);
@@ -140,22 +169,22 @@ impl<'a> StreamReports<'a> {
             note_dropped_pending(&mut stream, before);
         }
         note_histories(&mut stream, state, at, &mut self.statuses);
-        let memory = state.memory.get(&stream.reading.key).and_then(SeldomAsked::answer);
+        let memory = state.memory.get(&stream.key).and_then(SeldomAsked::answer);
         let shown = kept.unwrap_or_else(|| {
             let report = read(&mut stream, &self.statuses, (memory, before.as_deref()), at);
             ReportedStream::or_unchanged(report, before.as_ref())
         });
         let is_unchanged = before.is_some_and(|before| shown.is_unchanged_but_for_census(&before));
         stream.note_shown(is_unchanged, at, self.audit_period, &mut state.settled_streams);
-        self.streams[stream.ordinal()] = Some(shown);
-        self.derived += 1;
-        let (key, is_late) = (&stream.reading.key, stream.is_late);
+        self.show(stream.place(), &stream.key, Some(shown));
+        self.kept += 1;
+        let (key, is_late) = (stream.key.clone(), stream.is_late);
         let cache = next_cache(stream);
-        state.has_settled |= cache.settled.is_some();
+        self.has_settled |= cache.settled.is_some();
         let is_beyond_report = is_late || cache.knows_more_than_statuses();
-        state.notable.set(key, Notable::BeyondReport, is_beyond_report);
-        state.notable.set(key, Notable::InDanger, cache.is_in_danger());
-        state.streams.insert(key.clone(), cache);
+        state.notable.set(&key, Notable::BeyondReport, is_beyond_report);
+        state.notable.set(&key, Notable::InDanger, cache.is_in_danger());
+        state.streams.insert(key, cache);
     }
 }
 
@@ -171,7 +200,7 @@ fn draining<T>(mut items: Vec<T>) -> impl Iterator<Item = T> {
 }
 
 /// Notices groups that were created, destroyed, or created again, which are other groups than before.
-fn note_group_changes(stream: &mut StreamState<'_>, before: Option<&StreamReport>, at: Duration) {
+fn note_group_changes(stream: &mut StreamState, before: Option<&StreamReport>, at: Duration) {
     let info = &stream.info;
     let known = stream.cache.take_groups();
     let mut changes = std::mem::take(&mut stream.cache.changes);
@@ -225,7 +254,7 @@ fn new_position(
 }
 
 /// Returns the state of a stream for the next poll.
-fn next_cache(mut stream: StreamState<'_>) -> Box<StreamCache> {
+fn next_cache(mut stream: StreamState) -> Box<StreamCache> {
     let groups = stream.info.groups.iter().zip(std::mem::take(&mut stream.groups));
     let groups = groups.map(|(group, open)| (group.name.clone(), Some(group_cache(&stream, group, open))));
     let groups = groups.collect();
@@ -238,7 +267,7 @@ fn next_cache(mut stream: StreamState<'_>) -> Box<StreamCache> {
     stream.cache
 }
 
-fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, mut open: GroupState) -> Box<GroupCache> {
+fn group_cache(stream: &StreamState, group: &GroupInfo, mut open: GroupState) -> Box<GroupCache> {
     let position = group.last_delivered;
     let checkpoint = stream.cache.checkpoints.at(position);
     let counted_at = checkpoint.map_or(stream.info.time, |checkpoint| checkpoint.counted_at.get());
@@ -273,8 +302,8 @@ fn group_cache(stream: &StreamState<'_>, group: &GroupInfo, mut open: GroupState
 const DANGER_RATIO: u64 = 10;
 
 /// Notes the losses that this poll shows and no other reading has counted.
-fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
-    let window = stream.reading.window;
+fn note_losses(stream: &mut StreamState, at: Duration) {
+    let window = stream.window;
     let is_recent = |time: Option<Duration>| time.is_some_and(|time| at.saturating_sub(time) < window);
     let is_trimming = is_recent(stream.cache.trims.trimmed_at().map(Micros::get));
     for (number, group) in stream.info.groups.iter().enumerate() {
@@ -302,7 +331,7 @@ fn note_losses(stream: &mut StreamState<'_>, at: Duration) {
 }
 
 /// Notes whether trims wait for the slowest group.
-fn note_retention(stream: &mut StreamState<'_>, at: Duration) {
+fn note_retention(stream: &mut StreamState, at: Duration) {
     let info = &stream.info;
     let done_below = |(group, open): (&GroupInfo, &GroupState)| match open.oldest_pending(info.time) {
         _ if group.pending == 0 => Some(group.last_delivered),
@@ -325,12 +354,12 @@ fn note_retention(stream: &mut StreamState<'_>, at: Duration) {
     let is_trimmed = stream.cache.trims.trimmed_at() == Some(Micros::from(at));
     let was_trimmed = if is_trimmed { WasTrimmed::Yes } else { WasTrimmed::No };
     stream.cache.trims.note(reading, was_trimmed);
-    stream.cache.trim_pace.note(info.first, at, stream.reading.window);
-    stream.is_unread = stream.cache.unread.note(info, was_trimmed, at, stream.reading.window);
+    stream.cache.trim_pace.note(info.first, at, stream.window);
+    stream.is_unread = stream.cache.unread.note(info, was_trimmed, at, stream.window);
 }
 
 /// Returns what can be trimmed, and keeps the position from which it was counted for the next poll.
-fn safe_trim(stream: &mut StreamState<'_>) -> Option<SafeTrim> {
+fn safe_trim(stream: &mut StreamState) -> Option<SafeTrim> {
     let bound = stream.trim_bound()?;
     let entries = bound.entries(&stream.info, |position| stream.lag(position));
     stream.cache.set_held_from(bound.counted_from(&stream.info));
@@ -339,7 +368,7 @@ fn safe_trim(stream: &mut StreamState<'_>) -> Option<SafeTrim> {
 
 /// Counts the pending entries of consumers that are gone, as far as the PEL has become smaller: XGROUP DELCONSUMER drops
 /// them, unless they were acknowledged or claimed before. Not known if consumers were not read.
-fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
+fn note_dropped_pending(stream: &mut StreamState, before: &StreamReport) {
     for (group, open) in stream.info.groups.iter().zip(&mut stream.groups) {
         let found = before.groups.binary_search_by(|earlier| earlier.name.cmp(&group.name));
         let Some(before) = found.ok().map(|at| &before.groups[at]) else { continue };
@@ -361,13 +390,13 @@ fn note_dropped_pending(stream: &mut StreamState<'_>, before: &StreamReport) {
 
 /// Adds this poll to the history of each group, and counts what it was delivered. `statuses` becomes those of the groups.
 fn note_histories(
-    stream: &mut StreamState<'_>,
+    stream: &mut StreamState,
     state: &mut LagState,
     at: Duration,
     statuses: &mut Vec<GroupStatus>,
 ) {
     statuses.clear();
-    stream.cache.clock.note(stream.info.time, at, stream.reading.window);
+    stream.cache.clock.note(stream.info.time, at, stream.window);
     for number in 0..stream.groups.len() {
         let position_before = stream.groups[number].cache.position();
         statuses.push(note_history(stream, number, state, at));
@@ -375,13 +404,8 @@ fn note_histories(
     }
 }
 
-fn note_history(
-    stream: &mut StreamState<'_>,
-    number: usize,
-    state: &mut LagState,
-    at: Duration,
-) -> GroupStatus {
-    let (window, info, group) = (stream.reading.window, &stream.info, &stream.info.groups[number]);
+fn note_history(stream: &mut StreamState, number: usize, state: &mut LagState, at: Duration) -> GroupStatus {
+    let (window, info, group) = (stream.window, &stream.info, &stream.info.groups[number]);
     let sample = sample(stream, group, &stream.groups[number], at);
     let open = &mut stream.groups[number];
     let history = match open.cache.history.take() {
@@ -391,7 +415,7 @@ fn note_history(
                 history.note_appearance();
             }
             if let Some(RestoredGroup { rhythm, status, consumers, .. }) =
-                state.take_restored(&stream.reading.key, &group.name)
+                state.take_restored(&stream.key, &group.name)
             {
                 history.restore(rhythm, status);
                 open.cache.set_consumer_counts(consumers);
@@ -415,8 +439,8 @@ fn note_history(
 }
 
 /// Counts what was delivered to a group, less what is known by now to be lost.
-fn note_flow(stream: &mut StreamState<'_>, number: usize, position_before: StreamId, at: Duration) {
-    let window = stream.reading.window;
+fn note_flow(stream: &mut StreamState, number: usize, position_before: StreamId, at: Duration) {
+    let window = stream.window;
     let reading = flow_reading(stream, &stream.info.groups[number], &stream.groups[number], at);
     let flow = &mut stream.groups[number].cache.flow;
     if stream.cache.gap() > window / 2 {
@@ -425,7 +449,7 @@ fn note_flow(stream: &mut StreamState<'_>, number: usize, position_before: Strea
     flow.note(&reading, position_before, window);
 }
 
-fn flow_reading(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> FlowReading {
+fn flow_reading(stream: &StreamState, group: &GroupInfo, open: &GroupState, at: Duration) -> FlowReading {
     FlowReading {
         at,
         position: group.last_delivered,
@@ -439,7 +463,7 @@ fn flow_reading(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, 
     }
 }
 
-fn unseen_loss(stream: &StreamState<'_>, open: &GroupState) -> UnseenLoss {
+fn unseen_loss(stream: &StreamState, open: &GroupState) -> UnseenLoss {
     let share = open.cache.loss_share().filter(|share| open.is_losing && share.is_overtaken());
     match (share, stream.node.entries_read) {
         (Some(share), EntriesReadMeaning::Rank) => {
@@ -449,7 +473,7 @@ fn unseen_loss(stream: &StreamState<'_>, open: &GroupState) -> UnseenLoss {
     }
 }
 
-fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> Sample {
+fn sample(stream: &StreamState, group: &GroupInfo, open: &GroupState, at: Duration) -> Sample {
     let info = &stream.info;
     let idle_ms = group.each_consumer.consumers().and_then(|all| all.iter().map(|one| one.idle_ms).min());
     let activity = match idle_ms {
@@ -480,7 +504,7 @@ fn sample(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Du
 /// one has been there for so long, and no consumer got any. One that got some and was deleted shows nowhere, so this
 /// decides only what a status is until polls have seen more. Zero for a group that appeared in a known stream, since it
 /// may be a moment old.
-fn proven_wait(stream: &StreamState<'_>, group: &GroupInfo) -> Duration {
+fn proven_wait(stream: &StreamState, group: &GroupInfo) -> Duration {
     if !stream.is_first_reading {
         return Duration::ZERO;
     }
@@ -501,27 +525,21 @@ fn proven_wait(stream: &StreamState<'_>, group: &GroupInfo) -> Duration {
 #[derive(Debug)]
 struct LastReport<'a> {
     streams: &'a [ReportedStream],
-    /// The stream after the last one that was found: those of a node are read in the order of their keys.
-    next: usize,
+    /// The difference between the position of the stream found last and its place in this poll: most of the others have the
+    /// same.
+    shift: usize,
 }
 
 impl LastReport<'_> {
-    /// Expects the first stream next, which only makes the next look-ups faster.
-    fn rewind(&mut self) {
-        self.next = 0;
-    }
-
-    fn of(&mut self, reading: &StreamReading) -> Option<ReportedStream> {
-        let is_next = self.streams.get(self.next).is_some_and(|stream| stream.key == reading.key);
-        let found = || self.streams.binary_search_by(|stream| stream.key.cmp(&reading.key)).ok();
-        let at = if is_next { self.next } else { found()? };
-        self.next = at + 1;
+    /// Returns a stream of the last report, with the family that it belongs to now.
+    fn of(&mut self, place: usize, key: &Name, family: Option<&Name>) -> Option<ReportedStream> {
+        let expected = place.wrapping_add(self.shift);
+        let is_there = self.streams.get(expected).is_some_and(|stream| stream.key == *key);
+        let found = || self.streams.binary_search_by(|stream| stream.key.cmp(key)).ok();
+        let at = if is_there { expected } else { found()? };
+        self.shift = at.wrapping_sub(place);
         let last = &self.streams[at];
-        Some(if last.family == reading.family {
-            last.clone()
-        } else {
-            last.in_family(reading.family.clone())
-        })
+        Some(if last.family.as_ref() == family { last.clone() } else { last.in_family(family.cloned()) })
     }
 }
 
@@ -532,17 +550,17 @@ fn not_yet_read(reading: &StreamReading) -> Option<ReportedStream> {
 
 fn unread(reading: &StreamReading) -> StreamReport {
     let refused = matches!(reading.outcome, ReadOutcome::Refused | ReadOutcome::Unreachable);
-    let groups = missing_groups(reading).collect();
+    let groups = missing_groups(&reading.missing_groups).collect();
     let family = reading.family.clone();
     StreamReport { family, refused, ..StreamReport::new(reading.key.clone(), None, groups) }
 }
 
-fn missing_groups(reading: &StreamReading) -> impl Iterator<Item = GroupReport> + '_ {
-    reading.missing_groups.iter().cloned().map(GroupReport::missing)
+fn missing_groups(names: &[Name]) -> impl Iterator<Item = GroupReport> {
+    names.iter().cloned().map(GroupReport::missing)
 }
 
 fn read(
-    stream: &mut StreamState<'_>,
+    stream: &mut StreamState,
     statuses: &[GroupStatus],
     (memory_bytes, before): (Option<u64>, Option<&StreamReport>),
     at: Duration,
@@ -587,16 +605,15 @@ fn read(
             });
             GroupReport::new(group.name.clone(), Some(values)).with_shared_consumers(consumers)
         })
-        .chain(missing_groups(stream.reading))
+        .chain(missing_groups(&stream.missing_groups))
         .collect();
     groups.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    let StreamReading { key, family, .. } = stream.reading;
-    let (family, read_at) = (family.clone(), info.time.into());
-    StreamReport { family, read_at, ..StreamReport::new(key.clone(), Some(values), groups) }
+    let (family, read_at) = (stream.family.clone(), info.time.into());
+    StreamReport { family, read_at, ..StreamReport::new(stream.key.clone(), Some(values), groups) }
 }
 
 fn group_values(
-    stream: &StreamState<'_>,
+    stream: &StreamState,
     group: &GroupInfo,
     open: &GroupState,
     status: GroupStatus,
@@ -611,7 +628,7 @@ fn group_values(
         stream.next_entry(position).and_then(|next| next.age(info.time))
     };
     let (flow, reading) = (&open.cache.flow, flow_reading(stream, group, open, at));
-    let window = stream.reading.window;
+    let window = stream.window;
     let consumers_growth = open.cache.consumers_growth(info.time, group.consumers);
     let entries_lost =
         info.entries_added.filter(|_| !open.cache.losses.is_uncertain()).map(|_| open.cache.losses.entries());
@@ -644,7 +661,7 @@ fn group_values(
 }
 
 fn seldom_group_values(
-    stream: &StreamState<'_>,
+    stream: &StreamState,
     group: &GroupInfo,
     open: &GroupState,
     lag: Lag,
@@ -663,7 +680,7 @@ fn seldom_group_values(
 }
 
 /// Returns how many pending entries were released by XNACK: see [`GroupValues::messages_released`].
-fn messages_released(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState) -> Option<u64> {
+fn messages_released(stream: &StreamState, group: &GroupInfo, open: &GroupState) -> Option<u64> {
     match unowned(group).filter(|_| stream.node.has_xnack)? {
         0 => Some(0),
         unowned => open.cache.unowned.get().map(|before| before.min(unowned)),
@@ -672,7 +689,7 @@ fn messages_released(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupSt
 
 /// Returns the time until trimming reaches the group's position, or its oldest pending entry if that is still there.
 fn time_to_loss(
-    stream: &StreamState<'_>,
+    stream: &StreamState,
     group: &GroupInfo,
     open: &GroupState,
     at: Duration,
@@ -689,7 +706,7 @@ fn time_to_loss(
 }
 
 /// Returns the number of groups that have been abandoned for a day; `None` if it is not known of one.
-fn groups_abandoned(stream: &StreamState<'_>, statuses: &[GroupStatus], at: Duration) -> Option<u64> {
+fn groups_abandoned(stream: &StreamState, statuses: &[GroupStatus], at: Duration) -> Option<u64> {
     let now = stream.info.time;
     let mut groups = stream.info.groups.iter().zip(&stream.groups).zip(statuses);
     groups.try_fold(0, |sum, ((group, open), status)| {
@@ -700,7 +717,7 @@ fn groups_abandoned(stream: &StreamState<'_>, statuses: &[GroupStatus], at: Dura
 
 /// Returns for how long nothing was read for a group. It cannot have been delivered an entry, nor created at it, before
 /// the entry was added. Nor have entries waited for longer than the oldest one, if nothing was ever removed.
-fn read_pause(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at: Duration) -> ReadPause {
+fn read_pause(stream: &StreamState, group: &GroupInfo, open: &GroupState, at: Duration) -> ReadPause {
     let history = open.cache.history.as_ref();
     let nothing_waits = (lag(stream, group).max() == 0).then_some(Duration::ZERO);
     let consumers = group.each_consumer.consumers().unwrap_or_default();
@@ -725,7 +742,7 @@ fn read_pause(stream: &StreamState<'_>, group: &GroupInfo, open: &GroupState, at
     }
 }
 
-fn lag(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
+fn lag(stream: &StreamState, group: &GroupInfo) -> Lag {
     stream.lag(group.last_delivered).map_or_else(|| bounds(stream, group), Lag::Exact)
 }
 
@@ -734,7 +751,7 @@ fn lag(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
 /// At least what the scans have counted from the group's position up to the next checkpoint, plus the entries above
 /// that. At most the entries above the next lower checkpoint, and less than all: the group stands between the first
 /// and the last entry, so it was delivered one and lacks one.
-fn bounds(stream: &StreamState<'_>, group: &GroupInfo) -> Lag {
+fn bounds(stream: &StreamState, group: &GroupInfo) -> Lag {
     let (info, cache, position) = (&stream.info, &stream.cache, group.last_delivered);
     let below = cache.checkpoints.below(position).map_or(u64::MAX, |checkpoint| checkpoint.entries_above);
     let max = below.min(info.length.saturating_sub(1));

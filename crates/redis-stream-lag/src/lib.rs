@@ -32,6 +32,7 @@ mod notable;
 mod open;
 mod pending_cache;
 mod plan;
+pub mod poll_readings;
 pub mod question;
 #[cfg(feature = "random")]
 mod random;

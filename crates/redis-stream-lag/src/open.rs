@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use triomphe::Arc;
+
 use crate::audit::DueAudit;
 use crate::budget::Budget;
 use crate::census::Census;
@@ -15,12 +17,11 @@ use crate::later_pages::LaterPage;
 use crate::loss::{self, LossReading};
 use crate::pending_cache::{CachedOldestPending, PelHead};
 use crate::question::EntryRange;
-use crate::snapshot::{
-    ConsumerInfo, ConsumersReading, GroupInfo, NodeReading, Snapshot, StreamInfo, StreamReading,
-};
+use crate::snapshot::{ConsumerInfo, ConsumersReading, GroupInfo, NodeInfo, StreamInfo};
 use crate::state::{GroupCache, KnownPending, LagState, StreamCache};
 use crate::worklist::Worklists;
 use redis_stream_core::id::StreamId;
+use redis_stream_core::name::Name;
 
 /// Maximum size of the entries of a stream of which it is counted what can be trimmed.
 const MAX_COUNTED_BYTES: u64 = 2_048;
@@ -28,11 +29,10 @@ const MAX_COUNTED_BYTES: u64 = 2_048;
 /// One poll of one target.
 #[derive(Debug)]
 pub(super) struct PollState<'a> {
-    pub(super) snapshot: &'a Snapshot,
     pub(super) state: &'a mut LagState,
     pub(super) budget: Budget,
     /// The streams that were read and that there may be questions about; others have no state here.
-    pub(super) streams: Vec<StreamState<'a>>,
+    pub(super) streams: Vec<StreamState>,
     pub(super) round: u32,
     pub(super) worklists: Worklists,
     pub(super) audits_were_asked: bool,
@@ -100,14 +100,18 @@ pub(super) enum QuestionPurpose {
 
 /// A stream that was read, until its report is derived.
 #[derive(Debug)]
-pub(super) struct StreamState<'a> {
-    /// Index of the node in the snapshot.
-    node_index: u32,
-    /// Number of streams before it in the snapshot.
-    ordinal: u32,
-    pub(super) node: &'a NodeReading,
-    pub(super) reading: &'a StreamReading,
-    /// Moved out of `reading`, so that it is dropped as soon as the report has its values.
+pub(super) struct StreamState {
+    /// See [`PollReadings::add_node`](crate::poll_readings::PollReadings::add_node).
+    node_number: u32,
+    /// Its place among the streams of the poll.
+    place: u32,
+    pub(super) node: Arc<NodeInfo>,
+    pub(super) key: Name,
+    pub(super) family: Option<Name>,
+    /// See [`StreamReading::missing_groups`](crate::snapshot::StreamReading::missing_groups).
+    pub(super) missing_groups: Box<[Name]>,
+    /// See [`StreamReading::window`](crate::snapshot::StreamReading::window).
+    pub(super) window: Duration,
     pub(super) info: Box<StreamInfo>,
     /// Moved out of `LagState` until the stream's report is derived.
     pub(super) cache: Box<StreamCache>,
@@ -128,6 +132,18 @@ pub(super) struct StreamState<'a> {
     pub(super) was_asked: bool,
     /// One of its counts was audited in this poll.
     pub(super) was_audited: bool,
+    /// It has its turn to have counted what can be trimmed, or there are other questions about it.
+    pub(super) counts_trimmable: bool,
+}
+
+/// A [reading](crate::snapshot::StreamReading) of a stream that was read.
+#[derive(Debug)]
+pub(super) struct ReadStream {
+    pub(super) key: Name,
+    pub(super) family: Option<Name>,
+    pub(super) missing_groups: Box<[Name]>,
+    pub(super) window: Duration,
+    pub(super) info: Box<StreamInfo>,
 }
 
 /// The question by which losses are confirmed.
@@ -140,7 +156,7 @@ pub(super) enum LossQuestion {
     Positions,
 }
 
-/// The answers about a group, beside what the snapshot contains.
+/// The answers about a group, beside what was read of it.
 #[derive(Debug)]
 pub(super) struct GroupState {
     pub(super) cache: Box<GroupCache>,
@@ -356,17 +372,18 @@ pub(super) fn used_positions(info: &StreamInfo, cache: &StreamCache) -> Vec<Stre
     positions
 }
 
-impl<'a> StreamState<'a> {
+impl StreamState {
     /// Advances the cache of a stream to its reading and resolves each lag that needs no question, in this order: from
     /// the stream's bounds, from a checkpoint at last-delivered-id, from the server's counters where they are trusted.
     /// For each remaining lag it begins a scan.
     pub(super) fn open(
-        (node_index, node): (usize, &'a NodeReading),
-        (ordinal, reading): (usize, &'a StreamReading),
-        info: Box<StreamInfo>,
+        (node_number, node): (usize, &Arc<NodeInfo>),
+        place: usize,
+        read: ReadStream,
         mut cache: Box<StreamCache>,
         (at, timeout): (Duration, Duration),
     ) -> Self {
+        let ReadStream { key, family, missing_groups, window, info } = read;
         let positions = used_positions(&info, &cache);
         let is_first_reading = cache.is_new();
         cache.advance(&info, node, &positions, at);
@@ -397,10 +414,13 @@ impl<'a> StreamState<'a> {
         cache.scans.finish(&mut cache.checkpoints, info.time);
         let narrow = |index| u32::try_from(index).expect("a poll has fewer than 2^32 streams");
         Self {
-            node_index: narrow(node_index),
-            ordinal: narrow(ordinal),
-            node,
-            reading,
+            node_number: narrow(node_number),
+            place: narrow(place),
+            node: Arc::clone(node),
+            key,
+            family,
+            missing_groups,
+            window,
             info,
             cache,
             groups,
@@ -412,17 +432,16 @@ impl<'a> StreamState<'a> {
             is_unread: false,
             was_asked: false,
             was_audited: false,
+            counts_trimmable: true,
         }
     }
 
-    /// Returns the index of its node in the snapshot.
-    pub(super) fn node_index(&self) -> usize {
-        self.node_index as usize
+    pub(super) fn node_number(&self) -> usize {
+        self.node_number as usize
     }
 
-    /// Returns the number of streams before it in the snapshot.
-    pub(super) fn ordinal(&self) -> usize {
-        self.ordinal as usize
+    pub(super) fn place(&self) -> usize {
+        self.place as usize
     }
 
     /// Returns true if a count is not finished, and entries can be read. Counts of what can be trimmed come after those of
@@ -503,7 +522,7 @@ impl<'a> StreamState<'a> {
 
     /// Begins to count what can be trimmed, if that is not known.
     pub(super) fn count_trimmable(&mut self) {
-        let Some(position) = self.uncounted_trim_position() else { return };
+        let Some(position) = self.uncounted_trim_position().filter(|_| self.counts_trimmable) else { return };
         self.cache.set_held_from(Some(position));
         self.cache.scans.begin(position);
     }

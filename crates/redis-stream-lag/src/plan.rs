@@ -65,12 +65,12 @@ impl QuestionPlan {
     fn ask(
         &mut self,
         at: usize,
-        stream: &StreamState<'_>,
+        stream: &StreamState,
         purpose: QuestionPurpose,
         kind: QuestionKind,
         reply_bytes: u64,
     ) {
-        let (node, key) = (stream.node_index(), stream.reading.key.clone());
+        let (node, key) = (stream.node_number(), stream.key.clone());
         let question = Question { node, key, reply_bytes, kind };
         self.0.push(PlannedQuestion { stream: at, purpose, question });
     }
@@ -94,7 +94,7 @@ impl QuestionPlan {
         }
     }
 
-    fn ask_for_consumers(&mut self, at: usize, stream: &mut StreamState<'_>, round: u32) {
+    fn ask_for_consumers(&mut self, at: usize, stream: &mut StreamState, round: u32) {
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
             if !group.has_unread_consumers() || open.consumers_asked_in.get().is_some() {
@@ -108,7 +108,7 @@ impl QuestionPlan {
 
     /// Asks for the oldest pending entry of each group that has pending entries. Where the consumers that are asked for
     /// in this round may prove the cached one current, the question is left to the next round.
-    fn ask_for_oldest_pending(&mut self, at: usize, stream: &mut StreamState<'_>, round: u32) {
+    fn ask_for_oldest_pending(&mut self, at: usize, stream: &mut StreamState, round: u32) {
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
             let is_asked_now = open.consumers_asked_in.get() == Some(round.into());
@@ -123,7 +123,7 @@ impl QuestionPlan {
         }
     }
 
-    fn ask_for_orphans(&mut self, at: usize, stream: &mut StreamState<'_>) {
+    fn ask_for_orphans(&mut self, at: usize, stream: &mut StreamState) {
         let Some(first) = stream.info.first else { return };
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
@@ -138,7 +138,7 @@ impl QuestionPlan {
     }
 
     /// Asks for the oldest pending entry that may still be in the stream, of groups with pending entries that are not.
-    fn ask_for_oldest_needed(&mut self, at: usize, stream: &mut StreamState<'_>) {
+    fn ask_for_oldest_needed(&mut self, at: usize, stream: &mut StreamState) {
         let info = &stream.info;
         let Some(first) = info.first.filter(|_| info.has_all_groups()) else { return };
         for (number, group) in info.groups.iter().enumerate() {
@@ -152,7 +152,7 @@ impl QuestionPlan {
         }
     }
 
-    fn ask_for_deleted_pending(&mut self, at: usize, stream: &mut StreamState<'_>) {
+    fn ask_for_deleted_pending(&mut self, at: usize, stream: &mut StreamState) {
         for (number, group) in stream.info.groups.iter().enumerate() {
             let open = &mut stream.groups[number];
             let Some((from, until)) = open.unknown_deleted_pending(&stream.info, group) else { continue };
@@ -222,8 +222,14 @@ impl QuestionPlan {
             let DuePage { after, at_most } = page;
             if !is_short {
                 open.census_turn = CensusTurn::Over;
-                let key = &stream.reading.key;
-                poll.later_pages.push(LaterPage::new(stream.node_index(), key, (info, group), poll.at, page));
+                let key = &stream.key;
+                poll.later_pages.push(LaterPage::new(
+                    stream.node_number(),
+                    key,
+                    (info, group),
+                    poll.at,
+                    page,
+                ));
                 continue;
             }
             open.census_turn = CensusTurn::Asked;
@@ -269,7 +275,7 @@ impl QuestionPlan {
         }
         let mut due = Vec::new();
         for (at, stream) in poll.streams.iter().enumerate() {
-            let known = poll.state.memory.entry(stream.reading.key.clone()).or_default();
+            let known = poll.state.memory.entry(stream.key.clone()).or_default();
             if let Some(lines) = memory::lines_due(known, &stream.info, poll.at, interval) {
                 due.push((known.asked_at(), at, lines));
             }
@@ -280,7 +286,7 @@ impl QuestionPlan {
             let Some(rest) = left.checked_sub(lines) else { return };
             left = rest;
             let stream = &poll.streams[at];
-            poll.state.memory.entry(stream.reading.key.clone()).or_default().note_asked(poll.at);
+            poll.state.memory.entry(stream.key.clone()).or_default().note_asked(poll.at);
             let kind = QuestionKind::Memory { samples: MEMORY_SAMPLES };
             self.ask(at, stream, QuestionPurpose::Memory, kind, LINE_BYTES);
         }
@@ -355,7 +361,7 @@ impl QuestionPlan {
         }
         let period = poll.budget.audit_period;
         let due =
-            |stream: &StreamState<'_>| audit::oldest_due(&stream.cache.checkpoints, stream.info.time, period);
+            |stream: &StreamState| audit::oldest_due(&stream.cache.checkpoints, stream.info.time, period);
         // Each audit takes at least one entry of the budget.
         let mut all = Smallest::new(poll.budget.audit_entries as usize);
         for (at, stream) in poll.streams.iter().enumerate() {
@@ -394,7 +400,7 @@ impl QuestionPlan {
         }
     }
 
-    fn ask_for_loss(&mut self, at: usize, stream: &mut StreamState<'_>) {
+    fn ask_for_loss(&mut self, at: usize, stream: &mut StreamState) {
         if stream.loss_question != LossQuestion::NotAsked || !stream.has_losses_to_confirm() {
             return;
         }
@@ -411,7 +417,7 @@ impl QuestionPlan {
 }
 
 /// Returns the start of each scan with entries left to read, and the range to read.
-fn ranges<'a>(stream: &'a StreamState<'_>) -> impl Iterator<Item = (StreamId, StreamId, StreamId)> + 'a {
+fn ranges<'a>(stream: &'a StreamState) -> impl Iterator<Item = (StreamId, StreamId, StreamId)> + 'a {
     let cache = &stream.cache;
     cache.scans.iter().filter_map(|scan| {
         let (after, until) = cache.scans.range(scan, &cache.checkpoints)?;

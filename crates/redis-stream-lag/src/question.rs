@@ -10,7 +10,8 @@ pub(crate) const LINE_BYTES: u64 = 150;
 /// A question about one stream, to be sent as one command. Its cost to the server is bounded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The node that the stream was read from, as an index into [`Snapshot::nodes`](crate::snapshot::Snapshot::nodes).
+    /// The node that the stream was read from, by the number that
+    /// [`PollReadings::add_node`](crate::poll_readings::PollReadings::add_node) returned.
     pub node: usize,
     /// Key of the stream.
     pub key: Name,

@@ -21,7 +21,7 @@ const SPREAD: u32 = 64;
 /// Longest time without a derivation, however long the window is.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
-impl StreamState<'_> {
+impl StreamState {
     /// Notes whether the report shows the values of the report before, and whether that will stay so while the readings
     /// stay the same.
     pub(super) fn note_shown(
@@ -33,7 +33,7 @@ impl StreamState<'_> {
     ) {
         let since = self.cache.unchanged_since.filter(|_| is_unchanged);
         self.cache.unchanged_since = is_unchanged.then(|| since.unwrap_or_else(|| Micros::from(at)));
-        let window = self.reading.window;
+        let window = self.window;
         let is_long = since.is_some_and(|since| at.saturating_sub(since.get()) > window + window / 4);
         self.cache.settled = (is_long && self.stays_the_same(at) && !self.is_being_audited(audit_period))
             .then(|| {
@@ -58,13 +58,14 @@ impl StreamState<'_> {
         let groups = || self.info.groups.iter().zip(&self.groups);
         !(self.was_asked || self.is_late || self.is_invalid || self.entries_unavailable)
             && self.cache.has_nothing_to_count()
+            && self.uncounted_trim_position().is_none()
             && self.cache.trim_pace.is_constant()
             && self.cache.unread.is_constant()
             && groups().all(|(group, open)| {
                 self.lag(group.last_delivered).is_some()
                     && shows_every_change(group)
-                    && has_known_pending(group, open, (at, self.reading.window))
-                    && open.cache.stays_the_same(at, self.reading.window)
+                    && has_known_pending(group, open, (at, self.window))
+                    && open.cache.stays_the_same(at, self.window)
             })
     }
 

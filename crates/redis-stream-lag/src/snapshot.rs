@@ -1,6 +1,5 @@
 //! The input of one poll: the replies to XINFO GROUPS and XINFO STREAM for each stream.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::compact::Count;
@@ -17,15 +16,22 @@ pub struct Epoch(pub u64);
 /// The replies of all nodes of one target in one poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// One reading per node that replied, and one with an empty address for the streams whose node is unreachable.
+    /// One reading per node. A stream whose node is unreachable may be in any of them.
     pub nodes: Vec<NodeReading>,
 }
 
 /// The replies of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeReading {
-    /// Address of the node, for display.
-    pub address: Arc<str>,
+    /// The node.
+    pub node: NodeInfo,
+    /// The streams that this node is read for, sorted by key.
+    pub streams: Vec<StreamReading>,
+}
+
+/// What is known of a node that streams are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeInfo {
     /// The connection that the replies arrived on.
     pub epoch: Epoch,
     /// The meaning of its groups' entries-read.
@@ -37,8 +43,6 @@ pub struct NodeReading {
     pub has_xnack: bool,
     /// Limit of the consumers that are reported of each group.
     pub consumer_limit: ConsumerLimit,
-    /// The streams that this node is read for, sorted by key.
-    pub streams: Vec<StreamReading>,
 }
 
 /// The meaning of entries-read, which depends on the server's version.
@@ -66,19 +70,6 @@ pub struct StreamReading {
     pub missing_groups: Box<[Name]>,
     /// Length of the history that the [status](crate::report::Status) of its groups is derived from.
     pub window: Duration,
-}
-
-impl StreamReading {
-    /// Takes what was read of the stream.
-    pub(crate) fn take_info(&mut self) -> Option<Box<StreamInfo>> {
-        match std::mem::replace(&mut self.outcome, ReadOutcome::Taken) {
-            ReadOutcome::Read(info) => Some(info),
-            other => {
-                self.outcome = other;
-                None
-            }
-        }
-    }
 }
 
 /// Limit of the consumers that are reported of a group. Only live consumers count.
@@ -110,11 +101,10 @@ impl ConsumerLimit {
 pub enum ReadOutcome {
     /// The stream was read.
     Read(Box<StreamInfo>),
-    /// The stream was read, and a [`Derivation`](crate::derivation::Derivation) has taken what was read.
-    Taken,
     /// The stream was read, and the replies equal those of the reading before, apart from ages, which have grown by
-    /// the time in between. Allowed only where the stream is [settled](crate::state::LagState::settled). The values
-    /// of the previous report stay valid, and ages grow.
+    /// the time in between. Allowed only where the stream is
+    /// [settled](crate::poll_readings::PollReadings::settled). The values of the previous report stay valid, and ages
+    /// grow.
     Unchanged {
         /// The node's clock just before the stream was read, since the Unix epoch.
         time: Duration,

@@ -28,7 +28,7 @@ use crate::retention::{TrimEvidence, TrimPace, WasTrimmed};
 use crate::rhythm::Rhythm;
 use crate::seldom::SeldomAsked;
 use crate::settled::Settled;
-use crate::snapshot::{EntriesReadMeaning, Epoch, GroupInfo, LossSample, NodeReading, Snapshot, StreamInfo};
+use crate::snapshot::{EntriesReadMeaning, Epoch, GroupInfo, LossSample, NodeInfo, StreamInfo};
 use crate::stream_change::{StreamBounds, StreamChange};
 use redis_stream_core::id::StreamId;
 use redis_stream_core::name::Name;
@@ -40,13 +40,15 @@ const MAX_FAILOVER_DECREASE_RATIO: f64 = 0.01;
 const MAX_FAILOVER_DECREASE: u64 = 100;
 
 /// State of the streams of one target. Keep one per target and pass it to every
-/// [`Derivation::open`](crate::derivation::Derivation::open); it holds what was counted, so that most lags cost no
+/// [`PollReadings::begin`](crate::poll_readings::PollReadings::begin); it holds what was counted, so that most lags cost no
 /// command. Starting with an empty one is always correct.
 #[derive(Debug, Default)]
 pub struct LagState {
     pub(super) streams: HashMap<Name, Box<StreamCache>>,
     /// Index of the scan to serve first, so that a budget too small for all scans serves them in turn.
     pub(super) next_scan: usize,
+    /// The place of the stream whose turn comes first to have counted what can be trimmed.
+    pub(super) next_trim: usize,
     /// Start of the previous poll, by the caller's monotonic clock.
     pub(super) polled_at: Option<Duration>,
     pub(super) notable: NotableStreams,
@@ -214,7 +216,7 @@ impl LagState {
         !self.later_pages.due.is_empty()
     }
 
-    /// Returns the questions for the next pages of long lists of pending entries, about the streams of the snapshot of the
+    /// Returns the questions for the next pages of long lists of pending entries, about the streams of the
     /// last poll. Empty once none is left, or the budget is used up.
     pub fn later_questions(&mut self) -> Vec<Question> {
         let pages = &mut self.later_pages;
@@ -283,12 +285,10 @@ impl LagState {
         self.remembered_of(self.streams.iter(), now)
     }
 
-    /// Drops the states of streams that are not in the snapshot.
-    pub(super) fn forget_missing(&mut self, snapshot: &Snapshot) {
-        let readings = snapshot.nodes.iter().flat_map(|node| &node.streams);
-        let present: HashSet<_> = readings.map(|reading| &reading.key).collect();
-        self.streams.retain(|key, _| present.contains(key));
-        self.notable.retain(|key| present.contains(key));
+    /// Drops the states of other streams.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&Name) -> bool) {
+        self.streams.retain(|key, _| is_kept(key));
+        self.notable.retain(is_kept);
     }
 
     /// Adds what was known before, so that a group that pauses is not taken for a dead one after a restart, and a
@@ -312,10 +312,8 @@ impl LagState {
         Some(known)
     }
 
-    /// Returns `Some` if a stream needs no derivation while readings repeat the last one but for ages. They are then to be
-    /// passed as [`ReadOutcome::Unchanged`](crate::snapshot::ReadOutcome::Unchanged).
-    #[must_use]
-    pub fn settled(&self, key: &Name, epoch: Epoch) -> Option<Settled> {
+    /// See [`PollReadings::settled`](crate::poll_readings::PollReadings::settled).
+    pub(crate) fn settled(&self, key: &Name, epoch: Epoch) -> Option<Settled> {
         let known = self.has_settled.then(|| self.streams.get(key)).flatten();
         let stream = known.filter(|stream| stream.epoch() == Some(epoch))?;
         stream.settled.as_deref().copied()
@@ -611,7 +609,7 @@ impl StreamCache {
 
     /// Advances the state to a new reading of the stream and drops what the reading invalidates. `used` holds the
     /// last-delivered-id of each group, sorted.
-    pub(super) fn advance(&mut self, info: &StreamInfo, node: &NodeReading, used: &[StreamId], at: Duration) {
+    pub(super) fn advance(&mut self, info: &StreamInfo, node: &NodeInfo, used: &[StreamId], at: Duration) {
         let epoch = node.epoch;
         let now = StreamBounds::of(info, epoch);
         let mut change = self.bounds.map_or(StreamChange::Unknown, |before| before.change_to(&now));

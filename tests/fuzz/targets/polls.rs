@@ -12,8 +12,8 @@ use redis_stream_lag::derivation::Derivation;
 use redis_stream_lag::question::{Answer, Question, QuestionKind};
 use redis_stream_lag::report::Report;
 use redis_stream_lag::snapshot::{
-    ConsumerLimit, ConsumersReading, EntriesReadMeaning, Epoch, GroupInfo, NodeReading, ReadOutcome,
-    Snapshot, StreamInfo, StreamReading,
+    ConsumerLimit, ConsumersReading, EntriesReadMeaning, Epoch, GroupInfo, NodeInfo, NodeReading,
+    ReadOutcome, Snapshot, StreamInfo, StreamReading,
 };
 use redis_stream_lag::state::LagState;
 use streamgauge::alert::evaluator::{Evaluator, EvaluatorSettings, PollReading, TargetUp};
@@ -128,18 +128,19 @@ impl Watch {
         };
         let now = model::time(now).sent(Protocol::Resp2, decode::time).expect("it is a time");
         let streams = (0..KEYS.len()).map(|at| self.read(at, now, u)).collect::<Result<_>>()?;
-        let mut snapshot = Snapshot {
+        let snapshot = Snapshot {
             nodes: vec![NodeReading {
-                has_acked_trimming: true,
-                has_xnack: true,
-                address: "h:1".into(),
-                epoch: Epoch(self.epoch),
-                entries_read: EntriesReadMeaning::Rank,
-                consumer_limit: ConsumerLimit { at_most: 3, max_idle: WINDOW },
+                node: NodeInfo {
+                    has_acked_trimming: true,
+                    has_xnack: true,
+                    epoch: Epoch(self.epoch),
+                    entries_read: EntriesReadMeaning::Rank,
+                    consumer_limit: ConsumerLimit { at_most: 3, max_idle: WINDOW },
+                },
                 streams,
             }],
         };
-        let report = Arc::new(self.ask(&mut snapshot, u)?);
+        let report = Arc::new(self.ask(snapshot, u)?);
         check_the_order(&report);
         self.check_what_readers_see(&report, now);
         self.last = Some(report);
@@ -176,7 +177,7 @@ impl Watch {
     }
 
     /// Asks until nothing is left to ask: that must come.
-    fn ask(&mut self, snapshot: &mut Snapshot, u: &mut Unstructured<'_>) -> Result<Report> {
+    fn ask(&mut self, snapshot: Snapshot, u: &mut Unstructured<'_>) -> Result<Report> {
         let entries = u32::from(u.arbitrary::<u8>()?) * 8;
         let budget = Budget {
             entries,

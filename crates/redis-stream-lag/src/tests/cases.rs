@@ -1,11 +1,9 @@
 //! A table of operations in ordinary use, each with the true lag and the entries-read that real servers reported. The
 //! model must agree with the servers, and the derived lag with the true one.
 
-use std::sync::Arc;
-
 use crate::derivation::Derivation;
 use crate::report::Lag;
-use crate::snapshot::{ConsumerLimit, Epoch, NodeReading, ReadOutcome, Snapshot, StreamReading};
+use crate::snapshot::{ConsumerLimit, Epoch, NodeInfo, NodeReading, ReadOutcome, Snapshot, StreamReading};
 use crate::state::LagState;
 use crate::tests::model::{Counters, StreamModel};
 use crate::tests::properties::{PLENTY, WINDOW, Watcher};
@@ -218,16 +216,17 @@ fn poll_while_reading(state: &mut LagState, model: &mut StreamModel, entries: us
         window: WINDOW,
     };
     let node = NodeReading {
-        address: Arc::from("h:1"),
-        epoch: Epoch(1),
-        entries_read: model.meaning(),
-        has_acked_trimming: false,
-        has_xnack: true,
-        consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
+        node: NodeInfo {
+            epoch: Epoch(1),
+            entries_read: model.meaning(),
+            has_acked_trimming: false,
+            has_xnack: true,
+            consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
+        },
         streams: vec![stream],
     };
-    let mut snapshot = Snapshot { nodes: vec![node] };
-    let mut derivation = Derivation::open(&mut snapshot, state, PLENTY, model.at(), None);
+    let snapshot = Snapshot { nodes: vec![node] };
+    let mut derivation = Derivation::open(snapshot, state, PLENTY, model.at(), None);
     model.read(&group(), entries, true);
     loop {
         let questions = derivation.questions();

@@ -1,17 +1,14 @@
 //! Compares polls that derive streams as soon as nothing has to be asked about them with polls that keep all streams open
 //! until every question is answered: both ask the same questions and report the same.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::complete::KEEPS_ALL_OPEN;
-use crate::derivation::Derivation;
+use crate::poll_readings::PollReadings;
 use crate::question::{Answer, Question};
 use crate::report::Report;
-use crate::snapshot::{
-    ConsumerLimit, ConsumersReading, Epoch, NodeReading, ReadOutcome, Snapshot, StreamReading,
-};
+use crate::snapshot::{ConsumerLimit, ConsumersReading, Epoch, NodeInfo, ReadOutcome, StreamReading};
 use crate::state::{LagState, RememberedGroup};
 use crate::tests::model::{Counters, StreamModel};
 use redis_stream_core::name::Name;
@@ -33,15 +30,37 @@ struct Asked {
     later: Vec<Question>,
 }
 
+/// Readings in the order in which they come, with their places and nodes.
+#[derive(Clone)]
+struct Read {
+    nodes: Vec<NodeInfo>,
+    streams: Vec<(usize, StreamReading)>,
+}
+
 impl StreamsWatcher {
+    fn read<'a>(
+        &'a mut self,
+        read: Read,
+        (budget, at): (Budget, Duration),
+        previous: Option<&'a Report>,
+    ) -> PollReadings<'a> {
+        let mut readings = PollReadings::begin(&mut self.state, budget, at, previous);
+        let nodes: Vec<_> = read.nodes.into_iter().map(|node| readings.add_node(node)).collect();
+        for (place, reading) in read.streams {
+            readings.add(place, nodes[place % NODES], reading);
+        }
+        readings
+    }
+
     fn poll(
         &mut self,
-        mut snapshot: Snapshot,
+        read: Read,
         (budget, at): (Budget, Duration),
         answer: impl Fn(&Question) -> Answer,
     ) -> (Asked, usize) {
         let previous = self.report.take();
-        let mut derivation = Derivation::open(&mut snapshot, &mut self.state, budget, at, previous.as_ref());
+        let readings = self.read(read, (budget, at), previous.as_ref());
+        let mut derivation = readings.derivation(budget.payload_bytes);
         let (open, mut rounds) = (derivation.open_streams(), Vec::new());
         loop {
             let questions = derivation.questions();
@@ -62,8 +81,8 @@ impl StreamsWatcher {
     }
 }
 
-/// Returns a reading of each stream, some of which are not there or not read.
-fn snapshot(models: &[StreamModel], window: Duration) -> Snapshot {
+/// Returns a reading of each stream, some of which are not there or not read, in any order.
+fn read(models: &[StreamModel], window: Duration) -> Read {
     let reading = |(number, model): (usize, &StreamModel)| {
         let mut info = model.info(model.group_info());
         for group in &mut info.groups {
@@ -77,18 +96,19 @@ fn snapshot(models: &[StreamModel], window: Duration) -> Snapshot {
             2..=4 => ReadOutcome::Deferred,
             _ => ReadOutcome::Read(Box::new(info)),
         };
-        StreamReading { key: key(number), family: None, outcome, missing_groups: Box::default(), window }
+        let missing_groups = Box::default();
+        (number, StreamReading { key: key(number), family: None, outcome, missing_groups, window })
     };
-    let node = |number: usize| NodeReading {
-        address: Arc::from("h:1"),
+    let node = NodeInfo {
         epoch: Epoch(1),
         entries_read: models[0].meaning(),
         has_acked_trimming: models[0].has_acked_trimming(),
         has_xnack: true,
         consumer_limit: ConsumerLimit { at_most: 100, max_idle: window },
-        streams: models.iter().enumerate().skip(number).step_by(NODES).map(reading).collect(),
     };
-    Snapshot { nodes: (0..NODES).map(node).collect() }
+    let mut streams: Vec<_> = models.iter().enumerate().map(reading).collect();
+    fastrand::shuffle(&mut streams);
+    Read { nodes: vec![node; NODES], streams }
 }
 
 fn key(number: usize) -> Name {
@@ -117,7 +137,7 @@ fn compare(counters: Counters, seed: u64) -> (usize, usize) {
     fastrand::seed(seed);
     let mut models: Vec<_> = (0..STREAMS).map(|_| StreamModel::new(counters)).collect();
     let (mut eager, mut patient) = (StreamsWatcher::default(), StreamsWatcher::default());
-    let (mut closed, mut read) = (0, 0);
+    let (mut closed, mut streams_read) = (0, 0);
     for _ in 0..60 {
         for model in &mut models {
             // Most streams of a server are idle in most polls.
@@ -127,25 +147,25 @@ fn compare(counters: Counters, seed: u64) -> (usize, usize) {
         }
         let clock = models.iter().map(|model| model.clock_ms).max().unwrap_or_default();
         models.iter_mut().for_each(|model| model.clock_ms = clock + 5_000);
-        let (snapshot, budget) = (snapshot(&models, Duration::from_secs(60)), some_budget());
+        let (readings, budget) = (read(&models, Duration::from_secs(60)), some_budget());
         let is_late = fastrand::u32(..8) == 0;
         let answer = |question: &Question| {
             let number = (0..STREAMS).find(|number| key(*number) == question.key).unwrap();
             if is_late { Answer::Late } else { models[number].answer(&question.kind) }
         };
-        let streams = snapshot.nodes.iter().flat_map(|node| &node.streams);
-        read += streams.filter(|stream| matches!(stream.outcome, ReadOutcome::Read(_))).count();
+        let is_read = |(_, stream): &&(_, StreamReading)| matches!(stream.outcome, ReadOutcome::Read(_));
+        streams_read += readings.streams.iter().filter(is_read).count();
         let at = models[0].at();
-        let (asked, open) = eager.poll(snapshot.clone(), (budget, at), answer);
+        let (asked, open) = eager.poll(readings.clone(), (budget, at), answer);
         KEEPS_ALL_OPEN.set(true);
-        let (asked_with_all_open, all) = patient.poll(snapshot, (budget, at), answer);
+        let (asked_with_all_open, all) = patient.poll(readings, (budget, at), answer);
         KEEPS_ALL_OPEN.set(false);
         closed += all - open;
         assert_eq!(asked, asked_with_all_open, "seed {seed}");
         assert_eq!(eager.report, patient.report, "seed {seed}");
         assert_eq!(remembered(&eager.state, at), remembered(&patient.state, at), "seed {seed}");
     }
-    (closed, read)
+    (closed, streams_read)
 }
 
 #[test]
@@ -159,4 +179,38 @@ fn streams_that_are_derived_at_once_are_asked_and_reported_as_others() {
         assert!(closed * 4 > read, "{closed} of {read} were derived at once");
         assert!(closed < read);
     }
+}
+
+#[test]
+fn a_poll_that_is_dropped_loses_no_state() {
+    fastrand::seed(1);
+    let mut models: Vec<_> = (0..STREAMS).map(|_| StreamModel::new(Counters::Fixed)).collect();
+    let (mut watcher, mut seen) = (StreamsWatcher::default(), 0);
+    for step in 0..200 {
+        models.iter_mut().for_each(|model| model.disturb());
+        let clock = models.iter().map(|model| model.clock_ms).max().unwrap_or_default();
+        models.iter_mut().for_each(|model| model.clock_ms = clock + 5_000);
+        let (at, budget) = (models[0].at(), some_budget());
+        let answer = |question: &Question| {
+            let number = (0..STREAMS).find(|number| key(*number) == question.key).unwrap();
+            models[number].answer(&question.kind)
+        };
+        let mut again = read(&models, Duration::from_secs(60));
+        watcher.poll(again.clone(), (budget, at), answer);
+        let (before, previous) = (remembered(&watcher.state, at), watcher.report.clone());
+        seen += before.len();
+        again.streams.retain(|(_, stream)| matches!(stream.outcome, ReadOutcome::Read(_)));
+        KEEPS_ALL_OPEN.set(true);
+        let readings = watcher.read(again, (budget, at), previous.as_ref());
+        if step % 2 == 0 {
+            drop(readings);
+        } else {
+            let mut derivation = readings.derivation(budget.payload_bytes);
+            let questions = derivation.questions();
+            derivation.answer(questions.iter().map(answer).collect());
+        }
+        KEEPS_ALL_OPEN.set(false);
+        assert_eq!(remembered(&watcher.state, at), before, "step {step}");
+    }
+    assert!(seen > 1_000, "{seen} groups were remembered");
 }

@@ -1,6 +1,5 @@
 //! When the memory of streams is asked for, and when it is reported.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::Budget;
@@ -8,7 +7,8 @@ use crate::derivation::Derivation;
 use crate::question::{Answer, QuestionKind};
 use crate::report::{Report, ReportedStream};
 use crate::snapshot::{
-    ConsumerLimit, EntriesReadMeaning, Epoch, NodeReading, ReadOutcome, Snapshot, StreamInfo, StreamReading,
+    ConsumerLimit, EntriesReadMeaning, Epoch, NodeInfo, NodeReading, ReadOutcome, Snapshot, StreamInfo,
+    StreamReading,
 };
 use crate::state::LagState;
 use crate::tests::properties::PLENTY;
@@ -44,16 +44,17 @@ impl Target {
             family: None,
         });
         let node = NodeReading {
-            address: Arc::from("h:1"),
-            epoch: Epoch(1),
-            entries_read: EntriesReadMeaning::Rank,
-            has_acked_trimming: true,
-            has_xnack: true,
-            consumer_limit: ConsumerLimit { at_most: 100, max_idle: MINUTE },
+            node: NodeInfo {
+                epoch: Epoch(1),
+                entries_read: EntriesReadMeaning::Rank,
+                has_acked_trimming: true,
+                has_xnack: true,
+                consumer_limit: ConsumerLimit { at_most: 100, max_idle: MINUTE },
+            },
             streams: streams.collect(),
         };
-        let mut snapshot = Snapshot { nodes: vec![node] };
-        let mut derivation = Derivation::open(&mut snapshot, &mut self.state, budget, self.at, None);
+        let snapshot = Snapshot { nodes: vec![node] };
+        let mut derivation = Derivation::open(snapshot, &mut self.state, budget, self.at, None);
         let mut asked = Vec::new();
         for _ in 0..100 {
             let questions = derivation.questions();

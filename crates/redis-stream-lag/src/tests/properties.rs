@@ -2,7 +2,6 @@
 //! between polls, and between the commands of a poll.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::Budget;
@@ -16,8 +15,8 @@ use crate::report::{
 };
 use crate::settled::Settled;
 use crate::snapshot::{
-    ConsumerLimit, ConsumersReading, Epoch, GroupInfo, LossSample, NodeReading, ReadOutcome, Snapshot,
-    StreamInfo, StreamReading,
+    ConsumerLimit, ConsumersReading, Epoch, GroupInfo, LossSample, NodeInfo, NodeReading, ReadOutcome,
+    Snapshot, StreamInfo, StreamReading,
 };
 use crate::state::{LagState, RememberedGroup};
 use crate::tests::model::{Counters, ModelGroup, StreamModel};
@@ -96,9 +95,9 @@ impl Watcher {
             }
         }
         (self.read, self.confirmed_at) = (Some(info.clone()), (model.at(), info.time));
-        let mut snapshot = self.snapshot(model, ReadOutcome::Read(Box::new(info)));
+        let snapshot = self.snapshot(model, ReadOutcome::Read(Box::new(info)));
         let mut derivation =
-            Derivation::open(&mut snapshot, &mut self.state, budget, model.at(), self.report.as_ref());
+            Derivation::open(snapshot, &mut self.state, budget, model.at(), self.report.as_ref());
         self.listed = 0;
         for _ in 0..10_000 {
             let questions = derivation.questions();
@@ -189,10 +188,9 @@ impl Watcher {
 
     /// A poll in which the stream is not derived.
     fn pass_over(&mut self, model: &StreamModel, outcome: ReadOutcome) {
-        let mut snapshot = self.snapshot(model, outcome);
+        let snapshot = self.snapshot(model, outcome);
         let report =
-            Derivation::open(&mut snapshot, &mut self.state, PLENTY, model.at(), self.report.as_ref())
-                .close();
+            Derivation::open(snapshot, &mut self.state, PLENTY, model.at(), self.report.as_ref()).close();
         self.report = Some(report);
         self.check_notable(model.at());
     }
@@ -206,12 +204,13 @@ impl Watcher {
             window: WINDOW,
         };
         let node = NodeReading {
-            address: Arc::from("h:1"),
-            epoch: Epoch(self.epoch),
-            entries_read: model.meaning(),
-            has_acked_trimming: model.has_acked_trimming(),
-            has_xnack: true,
-            consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
+            node: NodeInfo {
+                epoch: Epoch(self.epoch),
+                entries_read: model.meaning(),
+                has_acked_trimming: model.has_acked_trimming(),
+                has_xnack: true,
+                consumer_limit: ConsumerLimit { at_most: 100, max_idle: WINDOW },
+            },
             streams: vec![stream],
         };
         Snapshot { nodes: vec![node] }
